@@ -1,0 +1,104 @@
+//! What stands at the beginning and at the end of a trace.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{LossCause, TimeNs};
+use crate::machine::Machine;
+
+/// The first frame of every trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Program and version that wrote the trace.
+    pub recorder: String,
+    /// Wall-clock time at the start, nanoseconds since the Unix epoch.
+    pub started_unix_ns: u64,
+    /// `CLOCK_MONOTONIC` at the same moment; event times count on this clock.
+    pub started_ns: TimeNs,
+    /// The host at the start.
+    pub machine: Machine,
+    /// What could be traced and what could not.
+    pub capabilities: Vec<Capability>,
+    /// Command that was recorded, if any.
+    pub command: Option<Vec<String>>,
+}
+
+/// One thing that a recorder can use, found or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// Short name, for example `raw_tracepoints` or `fentry`.
+    pub name: String,
+    /// Whether recording is impossible without it.
+    pub required: bool,
+    /// Whether it was found (and, in a trace header, used).
+    pub available: bool,
+    /// What was found, or why not.
+    pub found: String,
+    /// What is lost without it.
+    pub lost_without: String,
+    /// How to get it.
+    pub remedy: String,
+}
+
+/// Why a trace ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The time asked for was over.
+    Duration,
+    /// The recorded command ended with this exit status (128 + signal if killed).
+    CommandExited {
+        /// As the shell would report it.
+        status: i32,
+    },
+    /// SIGINT.
+    Interrupted,
+    /// SIGTERM, or a second SIGINT.
+    Terminated,
+    /// The generator finished.
+    Generated,
+    /// The recorder failed.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// Totals of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Page events and side events delivered.
+    pub events: u64,
+    /// Of these, allocations.
+    pub allocs: u64,
+    /// Of these, frees.
+    pub frees: u64,
+    /// Events tagged as the recorder's own.
+    pub own_events: u64,
+    /// Events tagged late.
+    pub late_events: u64,
+    /// Events that never reached the trace, by cause.
+    pub lost: BTreeMap<LossCause, u64>,
+}
+
+impl Totals {
+    /// Lost events of all causes.
+    #[must_use]
+    pub fn lost_events(&self) -> u64 {
+        self.lost.values().sum()
+    }
+}
+
+/// The last frame of a trace that was closed in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// When tracing stopped.
+    pub time_ns: TimeNs,
+    /// Whether a closing snapshot precedes this frame.
+    pub closing_snapshot: bool,
+    /// Totals of the recording.
+    pub totals: Totals,
+}
