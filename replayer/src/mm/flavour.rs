@@ -1,0 +1,179 @@
+//! Lock flavours: one allocator source, run alone, by threads, or by a checker.
+//!
+//! Per-page metadata are words behind `&self`; the locks below say who may change them. With
+//! [`Up`] a word is a `Cell` and costs nothing; with [`Smp`] it is a relaxed atomic that a lock
+//! guards, so neither flavour needs unsafe code.
+
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use bytemuck::Zeroable;
+
+/// A shared word of type `T`.
+pub trait Word<T: Copy>: Default + Zeroable {
+    /// Reads it.
+    fn get(&self) -> T;
+    /// Writes it.
+    fn set(&self, value: T);
+    /// Reads, changes and writes it; not atomic, the caller holds the lock that guards it.
+    fn update(&self, change: impl FnOnce(T) -> T) {
+        self.set(change(self.get()));
+    }
+}
+
+macro_rules! words {
+    ($($int:ty, $atomic:ty);*) => {$(
+        impl Word<$int> for Cell<$int> {
+            #[inline]
+            fn get(&self) -> $int {
+                Cell::get(self)
+            }
+            #[inline]
+            fn set(&self, value: $int) {
+                Cell::set(self, value);
+            }
+        }
+        impl Word<$int> for $atomic {
+            #[inline]
+            fn get(&self) -> $int {
+                self.load(Ordering::Relaxed)
+            }
+            #[inline]
+            fn set(&self, value: $int) {
+                self.store(value, Ordering::Relaxed);
+            }
+        }
+    )*};
+}
+words!(u32, AtomicU32; u64, AtomicU64);
+
+/// A lock that may refuse.
+pub trait Lock: Default + Debug {
+    /// Takes it if it is free.
+    fn try_lock(&self) -> bool;
+    /// Waits for it. Without other CPUs a lock that is held can never become free, so that is a
+    /// bug of the caller and panics.
+    fn lock(&self);
+    /// Gives it back; the caller holds it.
+    fn unlock(&self);
+
+    /// Waits for it and gives it back when the guard is dropped.
+    fn guard(&self) -> Guard<'_, Self> {
+        self.lock();
+        Guard(self)
+    }
+
+    /// Takes it if it is free, until the guard is dropped.
+    fn try_guard(&self) -> Option<Guard<'_, Self>> {
+        self.try_lock().then_some(Guard(self))
+    }
+}
+
+/// Holds a [`Lock`].
+#[derive(Debug)]
+pub struct Guard<'a, L: Lock>(&'a L);
+
+impl<L: Lock> Drop for Guard<'_, L> {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}
+
+/// The words and locks of one flavour.
+pub trait Flavour: Debug + 'static {
+    /// A 32-bit word.
+    type U32: Word<u32> + Debug;
+    /// A 64-bit word.
+    type U64: Word<u64> + Debug;
+    /// A lock.
+    type Lock: Lock;
+}
+
+/// One thread, no atomics. A lock taken twice fails, as it must for a nested interrupt.
+#[derive(Debug)]
+pub struct Up;
+
+/// Many threads: atomics and spin locks.
+#[derive(Debug)]
+pub struct Smp;
+
+impl Flavour for Up {
+    type U32 = Cell<u32>;
+    type U64 = Cell<u64>;
+    type Lock = UpLock;
+}
+
+impl Flavour for Smp {
+    type U32 = AtomicU32;
+    type U64 = AtomicU64;
+    type Lock = SpinLock;
+}
+
+/// The lock of [`Up`].
+#[derive(Debug, Default)]
+pub struct UpLock(Cell<bool>);
+
+impl Lock for UpLock {
+    #[inline]
+    fn try_lock(&self) -> bool {
+        !self.0.replace(true)
+    }
+    #[inline]
+    fn lock(&self) {
+        assert!(self.try_lock(), "a lock is taken twice on one CPU: deadlock");
+    }
+    #[inline]
+    fn unlock(&self) {
+        self.0.set(false);
+    }
+}
+
+/// The lock of [`Smp`].
+#[derive(Debug, Default)]
+pub struct SpinLock(AtomicBool);
+
+impl Lock for SpinLock {
+    #[inline]
+    fn try_lock(&self) -> bool {
+        !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Acquire)
+    }
+    #[inline]
+    fn lock(&self) {
+        while !self.try_lock() {
+            std::hint::spin_loop();
+        }
+    }
+    #[inline]
+    fn unlock(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken_once<L: Lock>() {
+        let lock = L::default();
+        {
+            let _guard = lock.guard();
+            assert!(lock.try_guard().is_none());
+        }
+        assert!(lock.try_guard().is_some());
+    }
+
+    #[test]
+    fn a_held_lock_refuses() {
+        taken_once::<UpLock>();
+        taken_once::<SpinLock>();
+    }
+
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn waiting_for_oneself_is_a_bug() {
+        let lock = UpLock::default();
+        let _guard = lock.guard();
+        lock.lock();
+    }
+}

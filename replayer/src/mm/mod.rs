@@ -1,0 +1,5 @@
+//! The allocators: everything that both policies share, and what they differ in.
+
+pub mod flavour;
+pub mod frames;
+pub mod request;
