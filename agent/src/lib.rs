@@ -1,1 +1,15 @@
-//! placeholder
+//! The fragscope agent: traces a host's page allocator with BPF and takes snapshots of it.
+//!
+//! * [`bpf`]: loads the programs, probes what the kernel admits;
+//! * [`object`]: the BPF objects themselves;
+//! * [`machine`], [`proc`]: geometry and settings of the host;
+//! * [`snapshot`]: the state of every page frame.
+//!
+//! This crate knows nothing of allocators, analyses or screens: it is what runs on production
+//! hosts.
+
+pub mod bpf;
+pub mod machine;
+pub mod object;
+pub mod proc;
+pub mod snapshot;

@@ -1,0 +1,1 @@
+//! Geometry and settings of this host.

@@ -1,0 +1,3 @@
+//! `fragscope-agent`: the command line of the agent.
+
+fn main() {}

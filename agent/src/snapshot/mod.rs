@@ -1,0 +1,1 @@
+//! The state of every page frame of this host.

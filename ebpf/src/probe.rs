@@ -1,0 +1,35 @@
+//! Maps of the probe object.
+//!
+//! | program | type | does |
+//! |---|---|---|
+//! | `copy_pages` | raw tracepoint, run on demand with args\[0\] = kernel address | copies [`CHUNK_BYTES`] from there to `CHUNK`, and the helper's return code to `PROBE`\[[`COPY_RC`]\] |
+//! | `identify` | raw tracepoint, run on demand | stores the caller's thread group id to `PROBE`\[[`OWN_TGID`]\] |
+//! | `pair_page` | raw tracepoint `mm_page_alloc` | notes the struct page's address for this CPU |
+//! | `pair_pfn` | tracepoint `kmem:mm_page_alloc` | stores that address and the pfn to `PAIRS` |
+
+/// Bytes that one run of `copy_pages` copies.
+pub const CHUNK_BYTES: usize = 4 << 20;
+
+/// Element of `PROBE` with the return code of the last copy: 0, or a negative errno as `i64`
+/// (-34 for an address in user range, -14 for an unmapped one). The chunk is zeroed on failure.
+pub const COPY_RC: u32 = 0;
+/// Element of `PROBE` with the thread group id (in the initial pid namespace) of the process that
+/// ran `identify`.
+pub const OWN_TGID: u32 = 1;
+/// Element of `PROBE` with the number of pairs ever stored.
+pub const PAIRS_STORED: u32 = 2;
+/// Elements of `PROBE`.
+pub const PROBE_SLOTS: u32 = 8;
+
+/// Elements of `PAIRS`; later pairs overwrite the oldest.
+pub const PAIR_SLOTS: u32 = 4096;
+
+/// One allocation as both kinds of tracepoint saw it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// Address of the struct page; 0 if the slot was never written.
+    pub page: u64,
+    /// The page's pfn.
+    pub pfn: u64,
+}

@@ -1,0 +1,16 @@
+//! The probe object: see `fragscope_ebpf::probe` for its programs and maps.
+//!
+//! For any target but BPF this is an empty program, so that the workspace builds with all
+//! features.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unsafe_code, reason = "maps are raw memory and helpers are unsafe functions")
+)]
+
+#[cfg(target_arch = "bpf")]
+mod bpf;
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
