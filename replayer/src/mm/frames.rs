@@ -28,6 +28,8 @@ const WORD: usize = 0;
 const NEXT: usize = 1;
 const PREV: usize = 2;
 const PLACE: usize = 3;
+/// In a `place` slot: the allocator dropped the page.
+const EVICTED: u32 = u32::MAX;
 
 /// What a frame is to the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +253,22 @@ impl<F: Flavour> Frames<F> {
     #[inline]
     pub fn place(&self, kernel_pfn: u32) -> Option<Frame> {
         // Stored off by one so that a zeroed table means "nowhere".
-        self.frames[kernel_pfn as usize][PLACE].get().checked_sub(1)
+        match self.frames[kernel_pfn as usize][PLACE].get() {
+            0 | EVICTED => None,
+            place => Some(place - 1),
+        }
+    }
+
+    /// Says that the allocator dropped the logical page `kernel_pfn`, which the kernel kept.
+    #[inline]
+    pub fn evict(&self, kernel_pfn: u32) {
+        self.frames[kernel_pfn as usize][PLACE].set(EVICTED);
+    }
+
+    /// Whether [`Frames::evict`] was the last word about the logical page.
+    #[inline]
+    pub fn is_evicted(&self, kernel_pfn: u32) -> bool {
+        self.frames[kernel_pfn as usize][PLACE].get() == EVICTED
     }
 
     /// Says that the logical page `kernel_pfn` lives in `frame`, which is allocated.

@@ -1,0 +1,191 @@
+//! What a replay asks of an allocator, whichever policy it follows.
+//!
+//! Frames are named by pfn. The allocator keeps one word for each base page (see
+//! [`super::frames`]), so a block that was allocated whole may be freed in pieces, and pieces of
+//! several blocks that happen to be buddies may be freed as one.
+//!
+//! Who lives where is the caller's business, kept in [`Frames`]: after a successful
+//! [`PageAllocator::alloc`] the frames have no owner, and the caller calls [`Frames::settle`]. The
+//! allocator itself changes the map only when it moves a page (the new frame takes the owner) or
+//! drops one ([`Frames::evict`]).
+
+use std::collections::BTreeMap;
+
+use fragscope_trace::event::TimeNs;
+use fragscope_trace::machine::Machine;
+use fragscope_trace::page::{Content, CpuId, Migratetype, PfnRange};
+use fragscope_trace::region::RegionCensus;
+use fragscope_trace::snapshot::Snapshot;
+use thiserror::Error;
+
+use super::flavour::Flavour;
+use super::frames::{Frame, Frames};
+use super::request::{FreeEntry, Refusal, Request};
+use super::settings::Settings;
+
+/// A machine that cannot be modelled.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BuildError {
+    /// The trace names no populated zone.
+    #[error("the machine has no populated zone")]
+    NoZones,
+    /// The trace names no CPU.
+    #[error("the machine has no CPU")]
+    NoCpus,
+    /// More frames than the table can name.
+    #[error("the machine's highest page frame is {end}; at most {max} frames can be modelled")]
+    TooLarge {
+        /// One past the highest pfn.
+        end: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A geometry that no Linux has.
+    #[error("{what} is {found}; expected {expected}")]
+    Geometry {
+        /// Which figure.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+        /// What is possible.
+        expected: &'static str,
+    },
+}
+
+/// A free that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FreeError {
+    /// Part of the block is not allocated; nothing was freed.
+    #[error("frame {frame:#x} is not allocated")]
+    NotAllocated {
+        /// The first such frame.
+        frame: Frame,
+    },
+}
+
+/// A region turned tainted (it holds its first page that stands in the way of a 1 GiB page) or
+/// clean again (it lost its last).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaintChange {
+    /// Position in [`PageAllocator::census`].
+    pub region: u32,
+    /// The page that did it.
+    pub frame: Frame,
+    /// Tainted, or clean again.
+    pub tainted: bool,
+}
+
+/// One page allocator over one machine.
+pub trait PageAllocator: Sized {
+    /// Its lock flavour.
+    type Flavour: Flavour;
+
+    /// An allocator of `machine` that has been given no memory yet.
+    ///
+    /// # Errors
+    /// If the machine cannot be modelled.
+    fn build(machine: &Machine, settings: &Settings) -> Result<Self, BuildError>;
+
+    /// Gives it the memory of a snapshot, each page as the kernel has it: free blocks with their
+    /// order, type and place in their list as far as the snapshot knows, pageblock types,
+    /// per-CPU lists, reserves. Every allocated page is settled in the frame of its own pfn.
+    fn load(&self, snapshot: &Snapshot);
+
+    /// Gives it the memory of a snapshot as at boot: pages that no allocator placed (absent,
+    /// reserved, offline, hugetlb) stay and are settled in place, all others are free in blocks
+    /// of the largest order, every pageblock movable. Use instead of [`PageAllocator::load`].
+    fn boot(&self, snapshot: &Snapshot);
+
+    /// The frame table: states, and who lives where.
+    fn frames(&self) -> &Frames<Self::Flavour>;
+
+    /// Serves a request: the first frame of an aligned block of `1 << request.order` pages.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why nothing was given.
+    fn alloc(&self, request: &Request) -> Result<Frame, Refusal>;
+
+    /// Whether the request would be served now without reclaim and compaction. Changes nothing.
+    fn would_succeed(&self, request: &Request) -> bool;
+
+    /// Takes exactly this aligned block out of the free memory (buddy or per-CPU lists), as a
+    /// placement replay does: no watermark is tested and no fallback rule applies.
+    ///
+    /// # Errors
+    /// The first frame of the block that is not free; then nothing was taken.
+    fn take(
+        &self,
+        frame: Frame,
+        order: u8,
+        content: Content,
+        migratetype: Migratetype,
+    ) -> Result<(), Frame>;
+
+    /// Frees an aligned block of allocated pages, which need not be one allocation. The frames'
+    /// owners are forgotten; where the logical pages lived ([`Frames::place`]) is left to the
+    /// caller ([`Frames::unsettle`]).
+    ///
+    /// # Errors
+    /// If part of the block is not allocated.
+    fn free(&self, frame: Frame, order: u8, cpu: CpuId, entry: FreeEntry) -> Result<(), FreeError>;
+
+    /// Corrects what an allocated page holds (an LRU insertion, a resync).
+    fn set_content(&self, frame: Frame, content: Content);
+
+    /// Lets virtual time pass: decay of per-CPU lists, background compaction, the policy's own
+    /// workers. Time never goes back; an earlier time than the last is ignored.
+    fn advance(&self, now: TimeNs);
+
+    /// Gives it new memory (hotplug, lazy initialisation). Pages that it has already are skipped.
+    fn grow(&self, range: PfnRange);
+
+    /// Takes memory away, migrating what is movable. Returns the pages taken; what cannot be
+    /// moved stays.
+    fn shrink(&self, range: PfnRange) -> u64;
+
+    /// A CPU begins to run. Ids that the machine did not list are served by its first CPU.
+    fn cpu_online(&self, cpu: CpuId);
+
+    /// A CPU stops; its per-CPU lists are drained.
+    fn cpu_offline(&self, cpu: CpuId);
+
+    /// Pages by content for every region, in the order of
+    /// [`fragscope_trace::region::regions_of`].
+    fn census(&self) -> Vec<RegionCensus>;
+
+    /// Free blocks by order on the zones' buddy lists, all types.
+    fn free_blocks(&self) -> Vec<u64>;
+
+    /// Free pages on the zones' buddy lists, and on per-CPU lists.
+    fn free_pages(&self) -> (u64, u64);
+
+    /// Type of the pageblock that holds a frame.
+    fn pageblock_type(&self, frame: Frame) -> Migratetype;
+
+    /// Named cumulative counters.
+    fn counters(&self) -> BTreeMap<String, u64>;
+
+    /// Regions that the SPB series would call tainted by the has-bits of their pageblocks, or
+    /// `None` where the policy keeps no such bits.
+    fn has_bit_tainted_1g(&self) -> Option<u64>;
+
+    /// Regions with a pageblock of unmovable, reclaimable or highatomic type.
+    fn block_type_tainted_1g(&self) -> u64;
+
+    /// Starts aligned to 1 GiB that a contiguous allocation would get now, in the order in which
+    /// it would try them: each by itself, with its movable pages moved elsewhere.
+    fn obtainable_now(&self) -> Vec<Frame>;
+
+    /// How many taint changes there have been; cheap, to see whether
+    /// [`PageAllocator::take_taint_changes`] has any.
+    fn taint_changes_seen(&self) -> u64;
+
+    /// Moves the taint changes since the last call to the end of `into`.
+    fn take_taint_changes(&self, into: &mut Vec<TaintChange>);
+
+    /// Re-derives everything from scratch and compares. For tests and debug builds.
+    ///
+    /// # Panics
+    /// With a description of what does not hold.
+    fn check_invariants(&self);
+}
