@@ -2,7 +2,8 @@
 //!
 //! | program | type | does |
 //! |---|---|---|
-//! | `copy_pages` | raw tracepoint, run on demand with args\[0\] = kernel address | copies [`CHUNK_BYTES`] from there to `CHUNK`, and the helper's return code to `PROBE`\[[`COPY_RC`]\] |
+//! | `copy_pages` | raw tracepoint, run on demand with args\[0\] = kernel address, args\[1\] = bytes (0: [`CHUNK_BYTES`]) | copies from there to `CHUNK`, and the helper's return code to `PROBE`\[[`COPY_RC`]\] |
+//! | `locate_cpu` | raw tracepoint, run on demand on one CPU | stores the address of that CPU's element of a per-CPU map to `PROBE`\[[`CPU_SLOT`]\] |
 //! | `identify` | raw tracepoint, run on demand | stores the caller's thread group id to `PROBE`\[[`OWN_TGID`]\] |
 //! | `pair_page` | raw tracepoint `mm_page_alloc` | notes the struct page's address for this CPU |
 //! | `pair_pfn` | tracepoint `kmem:mm_page_alloc` | stores that address and the pfn to `PAIRS` |
@@ -18,6 +19,9 @@ pub const COPY_RC: u32 = 0;
 pub const OWN_TGID: u32 = 1;
 /// Element of `PROBE` with the number of pairs ever stored.
 pub const PAIRS_STORED: u32 = 2;
+/// Element of `PROBE` with the address that `locate_cpu` found. Two CPUs' addresses differ as their
+/// per-CPU offsets do.
+pub const CPU_SLOT: u32 = 3;
 /// Elements of `PROBE`.
 pub const PROBE_SLOTS: u32 = 8;
 

@@ -9,7 +9,7 @@ use aya_ebpf::macros::{map, raw_tracepoint, tracepoint};
 use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use fragscope_ebpf::probe::{
-    CHUNK_BYTES, COPY_RC, OWN_TGID, PAIR_SLOTS, PAIRS_STORED, PROBE_SLOTS, Pair,
+    CHUNK_BYTES, COPY_RC, CPU_SLOT, OWN_TGID, PAIR_SLOTS, PAIRS_STORED, PROBE_SLOTS, Pair,
 };
 
 /// `BPF_F_MMAPABLE`.
@@ -38,13 +38,23 @@ fn store(slot: u32, value: u64) {
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
 pub(crate) fn copy_pages(ctx: RawTracePointContext) -> i32 {
     let from: u64 = ctx.arg(0);
+    let asked: u64 = ctx.arg(1);
+    let bytes = if asked == 0 || asked > CHUNK_BYTES as u64 { CHUNK_BYTES as u64 } else { asked };
     if let Some(chunk) = CHUNK.get_ptr_mut(0) {
-        // SAFETY: the destination is the whole map element; the helper checks the source.
+        // SAFETY: at most the whole map element is written; the helper checks the source.
         let rc = unsafe {
-            bpf_probe_read_kernel(chunk.cast::<c_void>(), CHUNK_BYTES as u32, from as *const c_void)
+            bpf_probe_read_kernel(chunk.cast::<c_void>(), bytes as u32, from as *const c_void)
         };
         // aya's wrapper drops the program's return value, so the code travels in a map.
         store(COPY_RC, rc as u64);
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "mm_page_alloc")]
+pub(crate) fn locate_cpu(_ctx: RawTracePointContext) -> i32 {
+    if let Some(slot) = LAST_PAGE.get_ptr_mut(0) {
+        store(CPU_SLOT, slot as u64);
     }
     0
 }
