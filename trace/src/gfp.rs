@@ -66,10 +66,8 @@ bitflags::bitflags! {
 
 impl Gfp {
     /// `GFP_KERNEL`
-    pub const KERNEL: Gfp = Gfp::DIRECT_RECLAIM
-        .union(Gfp::KSWAPD_RECLAIM)
-        .union(Gfp::IO)
-        .union(Gfp::FS);
+    pub const KERNEL: Gfp =
+        Gfp::DIRECT_RECLAIM.union(Gfp::KSWAPD_RECLAIM).union(Gfp::IO).union(Gfp::FS);
     /// `GFP_ATOMIC`
     pub const ATOMIC: Gfp = Gfp::HIGH.union(Gfp::KSWAPD_RECLAIM);
     /// `GFP_NOWAIT`

@@ -7,15 +7,22 @@
 //! * [`snapshot`]: the state of every page frame at one time;
 //! * [`region`]: what "1 GiB available" and "tainted" mean, with their formulas. Every surface
 //!   of the project uses these definitions and no others;
-//! * [`frame`], [`reader`], [`writer`]: one codec for files, pipes and sockets.
+//! * [`frame`], [`reader`], [`writer`]: one codec for files, pipes and sockets;
+//! * [`rules`]: what readers may rely on.
 //!
 //! This crate knows nothing of BPF, of allocators or of screens.
 
+mod codec;
 pub mod event;
 pub mod frame;
 pub mod gfp;
 pub mod header;
 pub mod machine;
 pub mod page;
+pub mod reader;
 pub mod region;
+pub mod rules;
 pub mod snapshot;
+pub mod writer;
+
+pub use codec::{DecodeError, EncodeError};

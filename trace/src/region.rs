@@ -263,12 +263,11 @@ pub fn census(snapshot: &Snapshot) -> Vec<RegionCensus> {
     let mut order: Vec<usize> = (0..regions.len()).collect();
     order.sort_unstable_by_key(|i| regions[*i].start);
     for run in &snapshot.runs {
-        let from = order
-            .partition_point(|i| regions[*i].start.0 + regions[*i].span_pages <= run.start.0);
+        let from =
+            order.partition_point(|i| regions[*i].start.0 + regions[*i].span_pages <= run.start.0);
         for i in &order[from..] {
             let region = &mut regions[*i];
-            let Some(part) =
-                run.range().intersect(PfnRange::new(region.start, region.span_pages))
+            let Some(part) = run.range().intersect(PfnRange::new(region.start, region.span_pages))
             else {
                 break;
             };
@@ -345,8 +344,7 @@ mod tests {
         for reserve in [0, 1, 100_000, 300_000, 700_000] {
             let best = (0..1u32 << regions.len())
                 .filter(|set| {
-                    let chosen =
-                        || regions.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1);
+                    let chosen = || regions.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1);
                     let inside: u64 = chosen().map(|(_, r)| r.free_pages()).sum();
                     let moved: u64 = chosen().map(|(_, r)| r.movable_pages()).sum();
                     moved == 0 || moved + reserve <= free - inside

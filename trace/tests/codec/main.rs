@@ -1,0 +1,4 @@
+//! The codec as its users see it.
+
+mod arbitrary;
+mod round_trip;
