@@ -2,6 +2,7 @@
 //!
 //! * [`bpf`]: loads the programs, probes what the kernel admits;
 //! * [`object`]: the BPF objects themselves;
+//! * [`btf`]: names, sizes and offsets of the kernel's types;
 //! * [`machine`], [`proc`]: geometry and settings of the host;
 //! * [`snapshot`]: the state of every page frame.
 //!
@@ -9,6 +10,7 @@
 //! hosts.
 
 pub mod bpf;
+pub mod btf;
 pub mod machine;
 pub mod object;
 pub mod proc;
