@@ -1,6 +1,7 @@
 //! The fragscope agent: traces a host's page allocator with BPF and takes snapshots of it.
 //!
 //! * [`bpf`]: loads the programs, probes what the kernel admits;
+//! * [`ring`], [`merge`]: from the programs' records to one order of events;
 //! * [`object`]: the BPF objects themselves;
 //! * [`btf`]: names, sizes and offsets of the kernel's types;
 //! * [`machine`], [`proc`]: geometry and settings of the host;
@@ -12,6 +13,8 @@
 pub mod bpf;
 pub mod btf;
 pub mod machine;
+pub mod merge;
 pub mod object;
 pub mod proc;
+pub mod ring;
 pub mod snapshot;

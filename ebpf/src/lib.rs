@@ -2,11 +2,16 @@
 //!
 //! The programs are two binaries for the target `bpfel-unknown-none`, behind the feature `bpf`:
 //! * `fragscope-probe` runs before tracing and on demand: calibration, identity of the caller,
-//!   copying of struct pages;
-//! * `fragscope-tracer` runs while tracing.
+//!   copying of struct pages (see [`probe`]);
+//! * `fragscope-tracer` runs while tracing: page events (see [`record`], [`ring`]), rare events
+//!   (see [`side`]), and a map of what is known of each page (see [`pagemap`]).
 //!
 //! The library is `no_std`, has no dependency, and knows nothing of user space.
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod pagemap;
 pub mod probe;
+pub mod record;
+pub mod ring;
+pub mod side;
