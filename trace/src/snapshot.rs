@@ -13,6 +13,7 @@ pub enum SnapshotSource {
     /// struct pages copied through a BPF program: exact free lists and per-CPU lists.
     StructPages,
     /// `/proc/kpageflags`: per-CPU pages look like kernel pages, free orders are rebuilt.
+    #[serde(rename = "kpageflags")]
     KpageFlags,
     /// The `superpageblocks` debugfs file of a patched kernel: counts, no pages.
     Debugfs,

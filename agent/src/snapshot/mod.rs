@@ -1,1 +1,100 @@
 //! The state of every page frame of this host.
+//!
+//! * [`StructPages`](struct_pages::StructPages): struct pages copied through a BPF program, with
+//!   exact free lists and per-CPU lists;
+//! * [`kpageflags`]: `/proc/kpageflags`, where BPF cannot be used.
+
+pub mod kpageflags;
+pub mod report;
+mod runs;
+#[cfg(test)]
+mod synthetic;
+
+use std::time::{Duration, Instant};
+
+use fragscope_trace::event::TimeNs;
+use fragscope_trace::machine::Machine;
+use fragscope_trace::page::PfnRange;
+use thiserror::Error;
+
+use crate::proc::ProcError;
+
+/// Frames that are read at once: 256 MiB of memory, two sections.
+pub const CHUNK_PAGES: u64 = 1 << 16;
+
+/// Why there is no snapshot.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// A file of `/proc` or `/sys` is unusable.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// `/proc/kpageflags` cannot be read.
+    #[error("cannot read /proc/kpageflags: {0} (needs root and CONFIG_PROC_PAGE_MONITOR)")]
+    KpageFlags(std::io::Error),
+    /// Time was up.
+    #[error("the snapshot was not finished in time: {done_pages} of {all_pages} pages were read")]
+    Deadline {
+        /// Pages read.
+        done_pages: u64,
+        /// Pages that zones span.
+        all_pages: u64,
+    },
+}
+
+/// Bounds on the reading of a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// When to give up.
+    pub deadline: Option<Instant>,
+    /// Pause after each chunk of [`CHUNK_PAGES`], to leave a large host's CPUs to others.
+    pub pause: Duration,
+}
+
+impl Limits {
+    /// No snapshot may take longer than `time` from now.
+    #[must_use]
+    pub fn within(time: Duration) -> Limits {
+        Limits { deadline: Instant::now().checked_add(time), pause: Duration::ZERO }
+    }
+
+    /// Called between chunks.
+    fn between_chunks(&self, done_pages: u64, all_pages: u64) -> Result<(), SnapshotError> {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(SnapshotError::Deadline { done_pages, all_pages });
+        }
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
+        Ok(())
+    }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of all events.
+#[must_use]
+pub fn now_ns() -> TimeNs {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The frames that any zone spans, ascending; zones that touch or overlap become one.
+fn spans(machine: &Machine) -> Vec<PfnRange> {
+    let mut spans: Vec<PfnRange> = machine.zones.iter().map(|z| z.span()).collect();
+    spans.sort_unstable_by_key(|s| s.start);
+    let mut merged: Vec<PfnRange> = Vec::new();
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+            _ => merged.push(span),
+        }
+    }
+    merged
+}
+
+/// The aligned chunks of `range`, clipped to it.
+fn chunks(range: PfnRange, chunk_pages: u64) -> impl Iterator<Item = PfnRange> {
+    let first = range.start.0 / chunk_pages;
+    let last = range.end.0.div_ceil(chunk_pages);
+    (first..last).filter_map(move |n| {
+        PfnRange::new(fragscope_trace::page::Pfn(n * chunk_pages), chunk_pages).intersect(range)
+    })
+}
