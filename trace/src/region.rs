@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::page::{Content, Pfn, PfnRange, REGION_ORDER, REGION_PAGES};
+use crate::page::{Content, PAGEBLOCK_PAGES, Pfn, PfnRange, REGION_ORDER, REGION_PAGES};
 use crate::snapshot::Snapshot;
 
 /// State of one region. Each excludes those before it.
@@ -69,6 +69,13 @@ impl RegionCensus {
     #[must_use]
     pub fn tainting_pages(&self) -> u64 {
         self.count(Content::taints)
+    }
+
+    /// Whether it is tainted by a single pageblock's worth of pages or less.
+    #[must_use]
+    pub fn is_nearly_clean(&self) -> bool {
+        let pages = self.tainting_pages();
+        pages > 0 && pages <= PAGEBLOCK_PAGES
     }
 
     /// Its state; see [`RegionState`] for the order of precedence.
@@ -172,9 +179,7 @@ impl RegionTotals {
                 RegionState::Tainted => {
                     totals.tainted_1g.min += 1;
                     totals.tainted_1g.max += 1;
-                    if region.tainting_pages() <= crate::page::PAGEBLOCK_PAGES {
-                        totals.nearly_clean_1g += 1;
-                    }
+                    totals.nearly_clean_1g += u64::from(region.is_nearly_clean());
                 }
                 RegionState::Unknown => {
                     totals.unknown_1g += 1;
