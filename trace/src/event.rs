@@ -14,7 +14,7 @@ use crate::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 pub type TimeNs = u64;
 
 /// What a [`PageEvent`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum PageEventKind {
@@ -380,6 +380,45 @@ pub enum SideKind {
         /// Managed pages by zone.
         managed_pages: Vec<u64>,
     },
+}
+
+impl SideKind {
+    /// Number of kinds.
+    pub const COUNT: u64 = 16;
+
+    /// Its number in a trace (the position of the variant), and its name.
+    fn number_and_name(&self) -> (u64, &'static str) {
+        match self {
+            SideKind::Move { .. } => (0, "move"),
+            SideKind::ExtFrag { .. } => (1, "ext_frag"),
+            SideKind::Context { .. } => (2, "context"),
+            SideKind::Stack { .. } => (3, "stack"),
+            SideKind::Lost { .. } => (4, "lost"),
+            SideKind::Filtered { .. } => (5, "filtered"),
+            SideKind::ContigTest { .. } => (6, "contig_test"),
+            SideKind::Grow { .. } => (7, "grow"),
+            SideKind::Shrink { .. } => (8, "shrink"),
+            SideKind::Resync { .. } => (9, "resync"),
+            SideKind::Cpu { .. } => (10, "cpu"),
+            SideKind::Compaction { .. } => (11, "compaction"),
+            SideKind::Migrated { .. } => (12, "migrated"),
+            SideKind::Mark { .. } => (13, "mark"),
+            SideKind::Cost { .. } => (14, "cost"),
+            SideKind::Check { .. } => (15, "check"),
+        }
+    }
+
+    /// Its number in a trace.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number_and_name().0
+    }
+
+    /// Its name, as in JSON.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.number_and_name().1
+    }
 }
 
 /// A rare event.

@@ -86,7 +86,7 @@ impl Totals {
     /// Lost events of all causes.
     #[must_use]
     pub fn lost_events(&self) -> u64 {
-        self.lost.values().sum()
+        self.lost.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 }
 

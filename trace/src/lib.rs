@@ -8,6 +8,7 @@
 //! * [`region`]: what "1 GiB available" and "tainted" mean, with their formulas. Every surface
 //!   of the project uses these definitions and no others;
 //! * [`frame`], [`reader`], [`writer`]: one codec for files, pipes and sockets;
+//! * [`info`]: statistics of a whole trace;
 //! * [`rules`]: what readers may rely on.
 //!
 //! This crate knows nothing of BPF, of allocators or of screens.
@@ -17,6 +18,7 @@ pub mod event;
 pub mod frame;
 pub mod gfp;
 pub mod header;
+pub mod info;
 pub mod machine;
 pub mod page;
 pub mod reader;

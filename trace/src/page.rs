@@ -35,10 +35,10 @@ const _: () = assert!(MAX_EVENT_ORDER < 32, "an order must fit five bits of a pa
 pub struct Pfn(pub u64);
 
 impl Pfn {
-    /// The pfn `pages` further on.
+    /// The pfn `pages` further on, or the last pfn there is: a trace may hold any number.
     #[must_use]
     pub fn offset(self, pages: u64) -> Pfn {
-        Pfn(self.0 + pages)
+        Pfn(self.0.saturating_add(pages))
     }
 
     /// The first pfn of the aligned block of `order` that holds this one.

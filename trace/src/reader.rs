@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 
+use serde::Serialize;
 use thiserror::Error;
 use zstd::bulk::Decompressor;
 
@@ -35,7 +36,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// The input ends within the header, or is empty.
-    #[error("the trace ends before its header does: {0}")]
+    #[error("no whole header of a fragscope trace: {0}")]
     NoHeader(Truncation),
     /// The first bytes are not those of a trace.
     #[error("not a fragscope trace: expected magic {}, found {}", Hex(&MAGIC), Hex(found))]
@@ -52,7 +53,7 @@ pub enum ReadError {
         at: u64,
     },
     /// A frame stands where it cannot.
-    #[error("the frame at byte {at} is {found}; expected {expected}")]
+    #[error("found a frame of kind {found} at byte {at}; expected {expected}")]
     Order {
         /// Offset of the frame.
         at: u64,
@@ -92,7 +93,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// Where and how a trace was cut off.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Truncation {
     /// Bytes that were read completely: the offset of the first that belongs to nothing whole.
     pub at: u64,
@@ -120,7 +121,7 @@ impl Default for Limits {
 }
 
 /// What a reader passed over because it does not know it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// Frames by the number of their kind.
     pub frames: BTreeMap<u8, u64>,
@@ -172,7 +173,7 @@ impl<R: Read> TraceReader<R> {
             Fetched::Cut(cut) => return Err(ReadError::NoHeader(cut)),
             Fetched::Frame { at, head } => {
                 let Some(FrameKind::Header) = FrameKind::from_number(head.kind) else {
-                    let (found, expected) = (name_of(head.kind), "the header of a trace");
+                    let (found, expected) = (kind_name(head.kind), "the header of a trace");
                     return Err(ReadError::Order { at, found, expected });
                 };
                 let header: Header = from_json(source.payload(at, head)?)
@@ -274,7 +275,7 @@ impl<R: Read> TraceReader<R> {
             (_, None) if part => "the beginning of a snapshot before it",
             _ => return Ok(()),
         };
-        Err(ReadError::Order { at, found: name_of(kind as u8), expected })
+        Err(ReadError::Order { at, found: kind.to_string(), expected })
     }
 
     fn cut(&mut self, cut: Truncation) {
@@ -351,6 +352,10 @@ fn damaged(at: u64, kind: u8, reason: impl Into<String>) -> ReadError {
     ReadError::Damaged { at, what: name_of(kind), reason: reason.into() }
 }
 
+fn kind_name(kind: u8) -> String {
+    FrameKind::from_number(kind).map_or_else(|| kind.to_string(), |kind| kind.to_string())
+}
+
 fn name_of(kind: u8) -> String {
     FrameKind::from_number(kind)
         .map_or_else(|| format!("frame of kind {kind}"), |kind| format!("{kind} frame"))
@@ -421,6 +426,7 @@ impl<R: Read> FrameSource<R> {
             return Err(self.bad_magic());
         }
         let what = match found {
+            0 if self.at == 0 => "it is empty".to_owned(),
             0 => "the end frame is missing".to_owned(),
             found => format!("head of a frame with {found} of {HEAD_BYTES} bytes"),
         };

@@ -7,13 +7,14 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, Watermarks, Zone};
 use crate::page::{MAX_EVENT_ORDER, PAGE_SIZE, Pfn, PfnRange};
 use crate::snapshot::{PageRun, Snapshot};
 
 /// One past the largest pfn of a zone, run or range: physical addresses have 64 bits at most.
 pub const MAX_PFN: u64 = 1 << 52;
-/// Most pages that all zones of a machine span together: 1 PiB.
+/// Most pages that all zones of a machine span together, and most of any count of pages, so that
+/// sums over zones and CPUs do not overflow: 1 PiB.
 pub const MAX_SPANNED_PAGES: u64 = 1 << 38;
 /// Most zones of a machine.
 pub const MAX_ZONES: usize = 4096;
@@ -68,6 +69,7 @@ pub fn check_machine(machine: &Machine) -> Result<(), Broken> {
     let mut spanned = 0u64;
     for zone in &machine.zones {
         end_of(&zone.label(), zone.start_pfn, zone.spanned_pages)?;
+        check_counts(zone)?;
         spanned = spanned.saturating_add(zone.spanned_pages);
     }
     let limit = format!("at most {MAX_SPANNED_PAGES}");
@@ -76,6 +78,17 @@ pub fn check_machine(machine: &Machine) -> Result<(), Broken> {
         check_range(&format!("RAM range {index}"), *range)?;
     }
     Ok(())
+}
+
+fn check_counts(zone: &Zone) -> Result<(), Broken> {
+    let Watermarks { min, low, high, promo } = zone.watermarks;
+    let sizes = [zone.present_pages, zone.managed_pages, zone.free_pages, zone.watermark_boost];
+    let cached = zone.pagesets.iter().map(|pageset| pageset.count);
+    let largest = sizes.into_iter().chain([min, low, high, promo]).chain(cached).max();
+    let largest = largest.unwrap_or(0);
+    let what = || format!("largest count of {}", zone.label());
+    let limit = format!("at most {MAX_SPANNED_PAGES} pages");
+    require(largest <= MAX_SPANNED_PAGES, what, &largest, &limit)
 }
 
 fn check_range(what: &str, range: PfnRange) -> Result<(), Broken> {
@@ -130,4 +143,46 @@ fn check_ascending(what: &str, ranges: impl Iterator<Item = PfnRange>) -> Result
         last = range.end;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::{Content, Migratetype};
+
+    fn run(start: u64, pages: u64, order: u8) -> PageRun {
+        let (content, migratetype) = (Content::Free, Migratetype::Movable);
+        PageRun { start: Pfn(start), pages, content, order, migratetype }
+    }
+
+    #[test]
+    fn runs_are_whole_aligned_blocks_in_order() {
+        assert_eq!(check_runs(&[run(0, 4, 2), run(4, 1, 0), run(8, 16, 3)]), Ok(()));
+        let broken = [
+            vec![run(4, 4, 0), run(7, 1, 0)],
+            vec![run(2, 4, 2)],
+            vec![run(0, 6, 2)],
+            vec![run(0, 0, 0)],
+            vec![run(0, 1 << 31, 31)],
+            vec![run(u64::MAX, 1, 0)],
+            vec![run(0, MAX_PFN + 1, 0)],
+        ];
+        for runs in broken {
+            assert!(check_runs(&runs).is_err(), "{runs:?}");
+        }
+        let error = check_runs(&[run(4, 4, 0), run(7, 1, 0)]).unwrap_err().to_string();
+        let expected = "page run 1: found 1 pages of order 0 at 0x7, expected whole aligned blocks \
+                        at 0x8 or higher";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn ranges_ascend() {
+        let range = |start, end| PfnRange { start: Pfn(start), end: Pfn(end) };
+        let check = |ranges: &[PfnRange]| check_ascending("chunk", ranges.iter().copied());
+        assert_eq!(check(&[range(0, 5), range(5, 5), range(9, 10)]), Ok(()));
+        assert!(check(&[range(0, 5), range(4, 6)]).is_err());
+        assert!(check(&[range(5, 4)]).is_err());
+        assert!(check(&[range(0, MAX_PFN + 1)]).is_err());
+    }
 }

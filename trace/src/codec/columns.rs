@@ -16,26 +16,47 @@ pub(crate) const BLOCK: usize = 512;
 
 /// Appends `values` to `out`.
 pub(crate) fn encode(values: &[u64], out: &mut Vec<u8>) {
-    let width = best_width(values);
+    let (width, exceptions) = best_width(values);
     out.push(width as u8);
-    put_exceptions(values, width, out);
-    for plane in 0..width {
-        out.extend(values.iter().map(|v| (v >> (8 * plane)) as u8));
+    varint::put(out, exceptions as u64);
+    if exceptions > 0 {
+        put_exceptions(values, width, out);
+    }
+    let from = out.len();
+    out.resize(from + width * values.len(), 0);
+    let planes = &mut out[from..];
+    for (index, block) in values.chunks(BLOCK).enumerate() {
+        for plane in 0..width {
+            let bytes = &mut planes[plane * values.len() + index * BLOCK..][..block.len()];
+            for (byte, value) in bytes.iter_mut().zip(block) {
+                *byte = (value >> (8 * plane)) as u8;
+            }
+        }
     }
 }
 
-/// The number of planes that makes planes and exceptions smallest.
-fn best_width(values: &[u64]) -> usize {
-    let mut longer = [0usize; 9];
-    for value in values {
-        longer[significant_bytes(*value)] += 1;
+/// The number of planes that makes planes and exceptions smallest, and how many exceptions.
+fn best_width(values: &[u64]) -> (usize, usize) {
+    let mut longer = counts_by_length(values);
+    for length in (0..8).rev() {
+        longer[length] += longer[length + 1];
     }
-    for width in (0..8).rev() {
-        longer[width] += longer[width + 1];
+    let exceptions = |width: usize| longer.get(width + 1).copied().unwrap_or(0);
+    let cost = |width: &usize| width * values.len() + EXCEPTION_BYTES * exceptions(*width);
+    let width = (0..=8).min_by_key(cost).unwrap_or(8);
+    (width, exceptions(width))
+}
+
+/// Numbers of values by significant bytes. Two tallies take turns, because adding to a counter
+/// that was just written has to wait for it.
+fn counts_by_length(values: &[u64]) -> [usize; 9] {
+    let mut tallies = [[0; 9]; 2];
+    for pair in values.chunks(2) {
+        for (tally, value) in tallies.iter_mut().zip(pair) {
+            tally[significant_bytes(*value)] += 1;
+        }
     }
-    let beyond = |width: usize| longer.get(width + 1).copied().unwrap_or(0);
-    let cost = |width: &usize| width * values.len() + EXCEPTION_BYTES * beyond(*width);
-    (0..=8).min_by_key(cost).unwrap_or(8)
+    std::array::from_fn(|length| tallies[0][length] + tallies[1][length])
 }
 
 /// Bytes without the leading zero bytes: 0 for 0, 8 for the largest.
@@ -49,14 +70,14 @@ fn high_bits(value: u64, width: usize) -> u64 {
 }
 
 fn put_exceptions(values: &[u64], width: usize, out: &mut Vec<u8>) {
-    let exceptions =
-        || values.iter().enumerate().filter(|(_, value)| high_bits(**value, width) != 0);
-    varint::put(out, exceptions().count() as u64);
     let mut next = 0;
-    for (at, value) in exceptions() {
-        varint::put(out, (at - next) as u64);
-        varint::put(out, high_bits(*value, width));
-        next = at + 1;
+    for (at, value) in values.iter().enumerate() {
+        let high = high_bits(*value, width);
+        if high != 0 {
+            varint::put(out, (at - next) as u64);
+            varint::put(out, high);
+            next = at + 1;
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 //! Page events are stored by column. Kind, tags, order, migratetype and gfp flags of an event are
 //! its *shape*; few shapes occur, so a frame has a dictionary of at most 256 and one byte an event.
 //! Times are differences to the event before. Pfns are differences to the previous pfn of the
-//! same CPU and sort (allocation or not), because a CPU takes neighbours in turn, and gives them
+//! same CPU and kind, because a CPU takes neighbours in turn, and gives them
 //! back in turn.
 
 use super::columns::{self, BLOCK, Column};
 use super::sides;
 use super::varint::{self, Input};
 use super::{DecodeError, EncodeError};
-use crate::event::{EventBatch, PageEvent, PageEventKind, SideEvent};
+use crate::event::{EventBatch, PageEvent, SideEvent};
 use crate::gfp::Gfp;
 use crate::page::{CpuId, MAX_EVENT_ORDER, Pfn};
 
@@ -81,22 +81,21 @@ impl Shapes {
     }
 }
 
-/// The previous pfn by CPU and sort of event.
+/// The previous pfn by CPU and kind of event.
 ///
-/// CPUs share a slot modulo 128: two CPUs that do only predict worse.
+/// CPUs share a slot modulo 64: two CPUs that do only predict worse.
 struct Predictor {
-    last: [u64; 256],
+    last: [u64; 512],
 }
 
 impl Predictor {
     fn new() -> Predictor {
-        Predictor { last: [0; 256] }
+        Predictor { last: [0; 512] }
     }
 
     #[inline]
     fn slot(&mut self, cpu: CpuId, packed: (u8, u8)) -> &mut u64 {
-        let gives_back = packed.0 & 7 == PageEventKind::Free as u8;
-        &mut self.last[usize::from(cpu.0 % 128) * 2 + usize::from(gives_back)]
+        &mut self.last[usize::from(cpu.0 % 64) << 3 | usize::from(packed.0 & 7)]
     }
 }
 

@@ -21,33 +21,6 @@ const MIN_BYTES: usize = 5;
 /// Side events of kinds that this program does not know: how many of each number.
 pub(crate) type Unknown = BTreeMap<u64, u64>;
 
-/// Number of a kind in the format, and its name. The number is the variant's position, as
-/// postcard stores it.
-#[must_use]
-pub(crate) fn number_and_name(kind: &SideKind) -> (u64, &'static str) {
-    match kind {
-        SideKind::Move { .. } => (0, "move"),
-        SideKind::ExtFrag { .. } => (1, "ext_frag"),
-        SideKind::Context { .. } => (2, "context"),
-        SideKind::Stack { .. } => (3, "stack"),
-        SideKind::Lost { .. } => (4, "lost"),
-        SideKind::Filtered { .. } => (5, "filtered"),
-        SideKind::ContigTest { .. } => (6, "contig_test"),
-        SideKind::Grow { .. } => (7, "grow"),
-        SideKind::Shrink { .. } => (8, "shrink"),
-        SideKind::Resync { .. } => (9, "resync"),
-        SideKind::Cpu { .. } => (10, "cpu"),
-        SideKind::Compaction { .. } => (11, "compaction"),
-        SideKind::Migrated { .. } => (12, "migrated"),
-        SideKind::Mark { .. } => (13, "mark"),
-        SideKind::Cost { .. } => (14, "cost"),
-        SideKind::Check { .. } => (15, "check"),
-    }
-}
-
-/// Number of kinds that this program knows.
-const KNOWN_KINDS: u64 = 16;
-
 /// Appends side events to a buffer.
 pub(crate) struct Encoder<'a> {
     out: &'a mut Vec<u8>,
@@ -84,8 +57,8 @@ impl<'a> Encoder<'a> {
         EncodeError::check_order(order_of(&side.kind).unwrap_or(0))?;
         let kind = postcard::to_allocvec(&side.kind)?;
         if kind.len() > MAX_SIDE_BYTES {
-            let name = number_and_name(&side.kind).1;
-            return Err(EncodeError::LongSide { kind: name, bytes: kind.len() });
+            let kind_name = side.kind.name();
+            return Err(EncodeError::LongSide { kind: kind_name, bytes: kind.len() });
         }
         varint::put(self.out, (at - self.last) as u64);
         varint::put(self.out, varint::zigzag(reference(pages, at, self.base), side.time_ns));
@@ -145,7 +118,7 @@ fn take_cpu(input: &mut Input<'_>) -> Result<Option<CpuId>, DecodeError> {
 /// The kind, or the number of an unknown one.
 fn decode_kind(fields: &[u8]) -> Result<Result<SideKind, u64>, DecodeError> {
     let number = Input::new(fields).varint("kind of a side event")?;
-    if number >= KNOWN_KINDS {
+    if number >= SideKind::COUNT {
         return Ok(Err(number));
     }
     let bad = |reason: String| DecodeError::value("side event", reason);

@@ -178,7 +178,7 @@ pub(crate) fn batch(pages: usize) -> impl Strategy<Value = EventBatch> {
 }
 
 fn pageset() -> impl Strategy<Value = Pageset> {
-    let counts = (number(), number(), number(), number(), number());
+    let counts = (size(), number(), number(), number(), number());
     (cpu(), counts, option::of(any::<u8>()), option::of(any::<i64>()), option::of(any::<u8>()))
         .prop_map(|(cpu, counts, alloc_factor, free_count, flags)| {
             let (count, high, batch, high_min, high_max) = counts;
@@ -188,9 +188,14 @@ fn pageset() -> impl Strategy<Value = Pageset> {
         })
 }
 
+/// Numbers of pages within the limits of the format.
+fn size() -> impl Strategy<Value = u64> {
+    number().prop_map(|value| value >> 26)
+}
+
 fn zone() -> impl Strategy<Value = Zone> {
     let kind = select(&ZoneKind::ALL[..]);
-    let sizes = (0u64..1 << 40, 0u64..1 << 30, number(), number(), number(), number());
+    let sizes = (0u64..1 << 40, 0u64..1 << 30, size(), size(), size(), size());
     let rest = (vec(number(), 0..4), option::of(number()), option::of(number()));
     let lists = (vec(number(), 0..11), vec(pageset(), 0..4));
     (0u16..8, kind, sizes, rest, lists).prop_map(|(node, kind, sizes, rest, lists)| Zone {
