@@ -2,6 +2,7 @@
 //!
 //! * [`bpf`]: loads the programs, probes what the kernel admits;
 //! * [`ring`], [`merge`]: from the programs' records to one order of events;
+//! * [`live`]: a tracing session: threads, queues, a stream of frames;
 //! * [`object`]: the BPF objects themselves;
 //! * [`btf`]: names, sizes and offsets of the kernel's types;
 //! * [`machine`], [`proc`]: geometry and settings of the host;
@@ -12,6 +13,7 @@
 
 pub mod bpf;
 pub mod btf;
+pub mod live;
 pub mod machine;
 pub mod merge;
 pub mod object;

@@ -2,12 +2,20 @@
 //!
 //! * [`tracefs`], [`format`](mod@format): classic tracepoints and their layouts;
 //! * [`calibrate`]: where the kernel keeps its struct pages;
-//! * [`memory`]: shared memory of maps.
+//! * [`host`]: what else the programs must be told of this kernel;
+//! * [`rights`]: whether this process may trace;
+//! * [`tracer`]: the loaded and attached programs;
+//! * [`memory`], [`pagemap`]: shared memory of maps.
 
 pub mod calibrate;
 pub mod format;
+pub mod host;
 pub mod memory;
+pub mod pagemap;
+mod programs;
+pub mod rights;
 pub mod tracefs;
+pub mod tracer;
 
 /// Lets this process lock as much memory as BPF maps need. Kernels before 5.11 charge maps to this
 /// limit; later ones do not look at it, so a failure is of no consequence there and shows up as a

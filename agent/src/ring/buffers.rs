@@ -1,6 +1,6 @@
 //! One BPF ring buffer per CPU.
 
-use aya::maps::{Map, MapData, MapError, RingBuf};
+use aya::maps::{ArrayOfMaps, Map, MapData, MapError, RingBuf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use fragscope_ebpf::record::Record;
 use fragscope_ebpf::side::SideRecord;
@@ -13,6 +13,8 @@ const SLOT_BYTES: u64 = size_of::<Record>() as u64 + 8;
 pub struct BufferRings {
     buffers: Vec<RingBuf<MapData>>,
     bytes: u32,
+    /// Held because programs that are loaded later refer to its descriptor.
+    _outer: ArrayOfMaps<MapData, RingBuf<MapData>>,
 }
 
 impl std::fmt::Debug for BufferRings {
@@ -28,7 +30,7 @@ impl BufferRings {
     /// # Errors
     /// What the kernel says.
     pub fn create(outer: Map, cpus: u32, bytes: u32) -> Result<BufferRings, MapError> {
-        let mut outer = aya::maps::ArrayOfMaps::<MapData, RingBuf<MapData>>::try_from(outer)?;
+        let mut outer = ArrayOfMaps::<MapData, RingBuf<MapData>>::try_from(outer)?;
         let mut buffers = Vec::new();
         for cpu in 0..cpus {
             let kind = BPF_MAP_TYPE_RINGBUF as u32;
@@ -38,7 +40,7 @@ impl BufferRings {
             outer.set(cpu, &buffer, 0)?;
             buffers.push(buffer);
         }
-        Ok(BufferRings { buffers, bytes })
+        Ok(BufferRings { buffers, bytes, _outer: outer })
     }
 
     /// See [`super::Channel::drain`].

@@ -1,0 +1,116 @@
+//! What the programs must be told of this kernel before they are loaded.
+
+use std::path::Path;
+
+use fragscope_trace::gfp::{Gfp, GfpLayout};
+use fragscope_trace::page::Pfn;
+
+use super::calibrate::{self, CalibrateError, Vmemmap};
+use super::format::{Format, FormatError};
+use crate::btf::Btf;
+use crate::machine;
+use crate::ring::decode::Dialect;
+
+/// Linux 6.6 moved a folio's order to where the LRU program reads it.
+const FOLIO_ORDER_SINCE: (u32, u32) = (6, 6);
+/// Linux 6.1 does not run a raw tracepoint program inside itself.
+const NO_NESTING_SINCE: (u32, u32) = (6, 1);
+
+/// Facts of the running kernel.
+#[derive(Debug)]
+pub struct Host {
+    /// Major and minor version.
+    pub version: (u32, u32),
+    /// Where the struct pages are, if raw tracepoints can be used.
+    pub vmemmap: Result<Vmemmap, CalibrateError>,
+    /// This process as programs see it; 0 (nobody) if that could not be found out.
+    pub own_tgid: u64,
+    /// Offsets in `kmem:mm_page_alloc`: pfn, order, `gfp_flags`.
+    pub alloc_at: [u32; 3],
+    /// Offsets in `kmem:mm_page_free`: pfn, order.
+    pub free_at: [u32; 2],
+    /// Flags of an allocation.
+    pub gfp: GfpLayout,
+    /// `enum migratetype`, empty without BTF.
+    pub migratetypes: Vec<(String, i64)>,
+    /// Mask of `PG_head`, 0 if not known or of no use.
+    pub pg_head: u64,
+    /// Possible CPUs: one more than the highest id.
+    pub cpus: u32,
+    /// One past the highest pfn of any zone's span.
+    pub end_pfn: Pfn,
+}
+
+impl Host {
+    /// Collects the facts; takes some tens of milliseconds, most of them for calibration.
+    ///
+    /// # Errors
+    /// [`FormatError`] if the two classic tracepoints that always exist are not understood.
+    pub fn read(tracefs: &Path) -> Result<Host, FormatError> {
+        let alloc = Format::read(tracefs, "kmem/mm_page_alloc")?;
+        let free = Format::read(tracefs, "kmem/mm_page_free")?;
+        let version = kernel_version();
+        let btf = Btf::of_kernel().map_err(|error| log::debug!("{error}")).ok();
+        let (cpus, end_pfn) = extent();
+        Ok(Host {
+            version,
+            vmemmap: calibrate::vmemmap_in(tracefs),
+            own_tgid: calibrate::own_tgid().unwrap_or(0),
+            alloc_at: alloc.offsets(["pfn", "order", "gfp_flags"])?,
+            free_at: free.offsets(["pfn", "order"])?,
+            gfp: alloc.gfp_layout(),
+            migratetypes: btf
+                .as_ref()
+                .and_then(|b| b.enumerators("migratetype").ok())
+                .unwrap_or_default(),
+            pg_head: btf.as_ref().map_or(0, |b| pg_head(b, version)),
+            cpus,
+            end_pfn,
+        })
+    }
+
+    /// Numbers of this host as canonical ones.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        Dialect::new(&self.gfp, &self.migratetypes)
+    }
+
+    /// The bit of `__GFP_MOVABLE`.
+    #[must_use]
+    pub fn gfp_movable(&self) -> u32 {
+        1 << self.gfp.host_bit(Gfp::MOVABLE).unwrap_or(3)
+    }
+
+    /// Whether the hand-made rings are safe: programs that don't nest, and stores in order.
+    #[must_use]
+    pub fn admits_page_rings(&self) -> bool {
+        self.version >= NO_NESTING_SINCE && cfg!(target_arch = "x86_64")
+    }
+}
+
+/// Major and minor version of the running kernel; (0, 0) if its release is not understood.
+#[must_use]
+pub fn kernel_version() -> (u32, u32) {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (0, 0),
+    }
+}
+
+fn pg_head(btf: &Btf, version: (u32, u32)) -> u64 {
+    match btf.enum_value("pageflags", "PG_head") {
+        Ok(bit @ 0..64) if version >= FOLIO_ORDER_SINCE => 1 << bit,
+        _ => 0,
+    }
+}
+
+/// Possible CPUs, and the end of memory.
+fn extent() -> (u32, Pfn) {
+    let machine = machine::read_machine();
+    let cpus = machine.as_ref().ok().and_then(|m| m.cpus.last()).map(|c| u32::from(c.id.0) + 1);
+    let online = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    (cpus.unwrap_or_else(online), machine.map(|m| m.end_pfn()).unwrap_or_default())
+}

@@ -1,0 +1,220 @@
+//! The tracer's programs: where each attaches, and what is lost without it.
+
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::programs::raw_trace_point::RawTracePointLink;
+use aya::programs::trace_point::TracePointLink;
+use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint};
+use fragscope_ebpf::record;
+use fragscope_trace::header::Capability;
+
+/// How a program attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// Raw tracepoint of this name.
+    Raw(&'static str),
+    /// Classic tracepoint: category and name.
+    Classic(&'static str, &'static str),
+}
+
+/// One program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProgramSpec {
+    /// Its name in the object.
+    pub(crate) name: &'static str,
+    /// Where it attaches.
+    pub(crate) hook: Hook,
+    /// Its ring, if it has one.
+    pub(crate) kind: Option<u32>,
+    /// Name of the capability it gives.
+    pub(crate) capability: &'static str,
+    /// What is lost without it.
+    pub(crate) lost_without: &'static str,
+}
+
+const fn spec(
+    name: &'static str,
+    hook: Hook,
+    kind: Option<u32>,
+    capability: &'static str,
+    lost_without: &'static str,
+) -> ProgramSpec {
+    ProgramSpec { name, hook, kind, capability, lost_without }
+}
+
+/// The two that tracing is about, as raw tracepoints.
+pub(crate) const RAW_PAGE_PROGRAMS: [ProgramSpec; 2] = [
+    spec(
+        "page_alloc",
+        Hook::Raw("mm_page_alloc"),
+        Some(record::KIND_ALLOC),
+        "raw_page_alloc",
+        "allocations cost about twice as much to trace (classic tracepoint)",
+    ),
+    spec(
+        "page_free",
+        Hook::Raw("mm_page_free"),
+        Some(record::KIND_FREE),
+        "raw_page_free",
+        "frees cost about twice as much to trace (classic tracepoint)",
+    ),
+];
+
+/// The same as classic tracepoints.
+pub(crate) const CLASSIC_PAGE_PROGRAMS: [ProgramSpec; 2] = [
+    spec(
+        "page_alloc_classic",
+        Hook::Classic("kmem", "mm_page_alloc"),
+        Some(record::KIND_ALLOC),
+        "classic_page_alloc",
+        "nothing can be recorded",
+    ),
+    spec(
+        "page_free_classic",
+        Hook::Classic("kmem", "mm_page_free"),
+        Some(record::KIND_FREE),
+        "classic_page_free",
+        "nothing can be recorded",
+    ),
+];
+
+/// Needs the address of struct pages.
+pub(crate) const LRU_PROGRAM: ProgramSpec = spec(
+    "lru_insertion",
+    Hook::Raw("mm_lru_insertion"),
+    Some(record::KIND_LRU),
+    "lru_insertion",
+    "pages that compaction or bulk allocation took stay unseen until the next snapshot",
+);
+
+/// Programs for rare events.
+pub(crate) const SIDE_PROGRAMS: [ProgramSpec; 5] = [
+    spec(
+        "extfrag",
+        Hook::Classic("kmem", "mm_page_alloc_extfrag"),
+        None,
+        "extfrag",
+        "the kernel's own fallbacks are not in the trace",
+    ),
+    spec(
+        "contig_test",
+        Hook::Classic("page_isolation", "test_pages_isolated"),
+        None,
+        "contig_test",
+        "contiguous allocations are seen at the next snapshot only",
+    ),
+    spec(
+        "compact_begin",
+        Hook::Classic("compaction", "mm_compaction_begin"),
+        None,
+        "compaction_begin",
+        "compaction runs are not in the trace",
+    ),
+    spec(
+        "compact_end",
+        Hook::Classic("compaction", "mm_compaction_end"),
+        None,
+        "compaction_end",
+        "compaction runs are not in the trace",
+    ),
+    spec(
+        "migrate_pages",
+        Hook::Classic("migrate", "mm_migrate_pages"),
+        None,
+        "migrate_pages",
+        "how often migration fails is not known",
+    ),
+];
+
+/// Programs for movements between the buddy and the per-CPU lists.
+pub(crate) const BUDDY_PROGRAMS: [ProgramSpec; 2] = [
+    spec(
+        "zone_locked",
+        Hook::Raw("mm_page_alloc_zone_locked"),
+        Some(record::KIND_ZONE_LOCKED),
+        "zone_locked",
+        "blocks taken from buddy lists are not in the trace",
+    ),
+    spec(
+        "pcpu_drain",
+        Hook::Raw("mm_page_pcpu_drain"),
+        Some(record::KIND_PCPU_DRAIN),
+        "pcpu_drain",
+        "blocks given back to buddy lists are not in the trace",
+    ),
+];
+
+/// An attached program. Dropping it detaches.
+#[derive(Debug)]
+#[expect(dead_code, reason = "the links are held for their drop only")]
+pub(crate) enum Link {
+    Raw(RawTracePointLink),
+    Classic(TracePointLink),
+}
+
+impl ProgramSpec {
+    /// Loads and attaches.
+    pub(crate) fn attach(&self, ebpf: &mut Ebpf) -> Result<Link, ProgramError> {
+        let program = ebpf.program_mut(self.name).ok_or(ProgramError::UnexpectedProgramType)?;
+        match self.hook {
+            Hook::Raw(tracepoint) => {
+                let program: &mut RawTracePoint = program.try_into()?;
+                program.load()?;
+                let id = program.attach(tracepoint)?;
+                Ok(Link::Raw(program.take_link(id)?))
+            }
+            Hook::Classic(category, tracepoint) => {
+                let program: &mut TracePoint = program.try_into()?;
+                program.load()?;
+                let id = program.attach(category, tracepoint)?;
+                Ok(Link::Classic(program.take_link(id)?))
+            }
+        }
+    }
+
+    /// What became of it, for the trace header.
+    pub(crate) fn capability(&self, result: Result<(), String>) -> Capability {
+        let hook = match self.hook {
+            Hook::Raw(name) => format!("raw tracepoint {name}"),
+            Hook::Classic(category, name) => format!("tracepoint {category}:{name}"),
+        };
+        let available = result.is_ok();
+        Capability {
+            name: self.capability.to_owned(),
+            required: false,
+            available,
+            found: match result {
+                Ok(()) => hook,
+                Err(error) => format!("{hook}: {error}"),
+            },
+            lost_without: self.lost_without.to_owned(),
+            remedy: "a kernel with this tracepoint, and the right to attach to it".to_owned(),
+        }
+    }
+}
+
+/// Times that a loaded program was not run because it was running already, as its file descriptor's
+/// info shows it. `None` on kernels that do not count it.
+pub(crate) fn recursion_misses(program: &Program) -> Option<u64> {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(fd.to_string())).ok()?;
+    parse_misses(&info)
+}
+
+fn parse_misses(info: &str) -> Option<u64> {
+    let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_are_found_in_the_info() {
+        assert_eq!(parse_misses("prog_type:\t17\nrecursion_misses:\t142\n"), Some(142));
+        assert_eq!(parse_misses("prog_type:\t17\n"), None);
+    }
+}

@@ -1,0 +1,456 @@
+//! The loaded and attached tracer: programs, rings, maps.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use aya::maps::{Array, Map, MapData, MapError, RingBuf, StackTraceMap};
+use aya::programs::ProgramError;
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
+use fragscope_ebpf::record::{ALL_KINDS, BASE_KINDS, NO_PFN};
+use fragscope_ebpf::ring::{CHANNEL_PAGES, CHANNEL_RINGBUF, PAGE_BYTES};
+use fragscope_ebpf::side::{SIDE_COUNTERS, SIDE_KINDS, SideRecord};
+use fragscope_trace::header::Capability;
+use fragscope_trace::page::Pfn;
+use thiserror::Error;
+
+use super::format::{Format, FormatError};
+use super::host::{self, Host};
+use super::memory::MapMemory;
+use super::pagemap::{self, PageMap};
+use super::programs::{
+    BUDDY_PROGRAMS, CLASSIC_PAGE_PROGRAMS, LRU_PROGRAM, Link, ProgramSpec, RAW_PAGE_PROGRAMS,
+    SIDE_PROGRAMS, recursion_misses,
+};
+use super::tracefs::{TracefsError, with_tracefs};
+use super::{raise_memlock_limit, rights};
+use crate::object;
+use crate::ring::buffers::{BufferRings, side_of};
+use crate::ring::decode::Dialect;
+use crate::ring::pages::PageRings;
+use crate::ring::{Channel, RingShape};
+
+/// First kernel with BPF ring buffers and `CAP_BPF`.
+pub const OLDEST_KERNEL: (u32, u32) = (5, 8);
+/// Windows of a context budget in one second.
+const WINDOWS_PER_SECOND: u32 = 100;
+/// Memory that the rings of all CPUs together take by default, at most.
+const RINGS_BYTES_MAX: u64 = 256 << 20;
+/// Memory of one ring by default: 0.1 to 0.2 s of the heaviest load seen.
+const RING_BYTES_DEFAULT: u64 = 2 << 20;
+
+/// What the user may choose.
+#[derive(Clone, Debug, Default)]
+pub struct TracerOptions {
+    /// Bytes of each ring, rounded up to a power of two of pages. `None` chooses.
+    pub ring_bytes: Option<u64>,
+    /// Trace movements between buddy and per-CPU lists.
+    pub buddy_events: bool,
+    /// Contexts of non-movable allocations per second and CPU; 0 turns them off.
+    pub contexts_per_second: u32,
+    /// Do without the rings in shared memory.
+    pub force_ring_buffers: bool,
+    /// Do without raw tracepoints for page events.
+    pub force_classic: bool,
+}
+
+/// Why tracing is impossible.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// The process lacks rights.
+    #[error("cannot load BPF programs: {} missing. {}", .missing.join(" and "), rights::remedy())]
+    NotPermitted {
+        /// Names of capabilities.
+        missing: Vec<&'static str>,
+    },
+    /// The kernel is too old.
+    #[error(
+        "cannot trace Linux {}.{}: at least {}.{} is needed (BPF ring buffers)",
+        .found.0, .found.1, OLDEST_KERNEL.0, OLDEST_KERNEL.1
+    )]
+    Kernel {
+        /// Major and minor version.
+        found: (u32, u32),
+    },
+    /// The machine is too large for a record's pfn.
+    #[error("cannot trace memory up to pfn {0}: records hold pfns below 2^32 - 1 (16 TiB)")]
+    TooLarge(Pfn),
+    /// No tracefs.
+    #[error(transparent)]
+    Tracefs(#[from] TracefsError),
+    /// The page tracepoints are not as expected.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The object can't be loaded.
+    #[error("the tracer's programs can't be loaded: {0}")]
+    Load(#[from] EbpfError),
+    /// A program that tracing needs was refused.
+    #[error("the program {name} was refused: {source}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's answer.
+        source: ProgramError,
+    },
+    /// A map can't be used.
+    #[error("a map of the tracer can't be used: {0}")]
+    Map(#[from] MapError),
+    /// A map's memory can't be shared.
+    #[error("the memory of a map can't be shared: {0}")]
+    Memory(#[from] io::Error),
+}
+
+/// A kind's program and how often the kernel skipped it because it was running.
+#[derive(Clone, Copy, Debug)]
+pub struct Misses {
+    /// `fragscope_ebpf::record::KIND_*`.
+    pub kind: u32,
+    /// Skipped runs so far.
+    pub count: u64,
+}
+
+/// Programs at work. Dropping it detaches and unloads them.
+pub struct Tracer {
+    ebpf: Ebpf,
+    links: Vec<Link>,
+    /// Page programs in use, by kind.
+    page_programs: Vec<(u32, &'static str)>,
+    /// Where page records come from.
+    pub channel: Channel,
+    sides: RingBuf<MapData>,
+    /// Kernel stacks by id.
+    pub stacks: StackTraceMap<MapData>,
+    /// What is known of each page.
+    pub page_map: Arc<PageMap>,
+    /// How this host numbers things.
+    pub dialect: Dialect,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// What is in use and what is not.
+    pub capabilities: Vec<Capability>,
+}
+
+impl std::fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tracer({:?}, {} programs)", self.channel.shape(), self.links.len())
+    }
+}
+
+impl Tracer {
+    /// Loads and attaches everything that this kernel admits. Events flow when this returns.
+    ///
+    /// # Errors
+    /// [`AttachError`] if allocations and frees can't be traced.
+    pub fn attach(options: &TracerOptions) -> Result<Tracer, AttachError> {
+        let missing = rights::missing_capabilities();
+        if !missing.is_empty() {
+            return Err(AttachError::NotPermitted { missing });
+        }
+        let found = host::kernel_version();
+        if found < OLDEST_KERNEL {
+            return Err(AttachError::Kernel { found });
+        }
+        raise_memlock_limit();
+        with_tracefs(|tracefs| Tracer::attach_in(tracefs, options))?
+    }
+
+    fn attach_in(tracefs: &Path, options: &TracerOptions) -> Result<Tracer, AttachError> {
+        let host = Host::read(tracefs)?;
+        if host.end_pfn.0 >= u64::from(NO_PFN) {
+            return Err(AttachError::TooLarge(host.end_pfn));
+        }
+        let plan = Plan::new(&host, options);
+        let mut ebpf = plan.load(tracefs, &host)?;
+        let channel = plan.channel(&mut ebpf)?;
+        let page_map = PageMap::new(map_data(&mut ebpf, "PAGE_MAP")?.fd(), host.end_pfn)?;
+        let mut tracer = Tracer {
+            links: Vec::new(),
+            page_programs: Vec::new(),
+            channel,
+            sides: RingBuf::try_from(take_map(&mut ebpf, "SIDES")?)?,
+            stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACK_TRACES")?)?,
+            page_map: Arc::new(page_map),
+            dialect: host.dialect(),
+            log: EbpfLogger::init(&mut ebpf).map_err(|e| log::debug!("no BPF log: {e}")).ok(),
+            capabilities: plan.capabilities(&host),
+            ebpf,
+        };
+        tracer.attach_all(&host, options)?;
+        Ok(tracer)
+    }
+
+    fn attach_all(&mut self, host: &Host, options: &TracerOptions) -> Result<(), AttachError> {
+        let raw = host.vmemmap.is_ok();
+        if !(raw && !options.force_classic && self.attach_raw_pages()) {
+            for spec in CLASSIC_PAGE_PROGRAMS {
+                self.try_attach(&spec)
+                    .map_err(|source| AttachError::Program { name: spec.name, source })?;
+            }
+        }
+        let buddy = BUDDY_PROGRAMS.iter().filter(|_| raw && options.buddy_events);
+        // After allocations, or every page on its way to the LRU would look unseen.
+        let lru = Some(&LRU_PROGRAM).into_iter().filter(|_| raw);
+        for spec in lru.chain(buddy).chain(&SIDE_PROGRAMS) {
+            if let Err(error) = self.try_attach(spec) {
+                log::info!("{} is not traced: {error}", spec.capability);
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches both raw page programs, or none.
+    fn attach_raw_pages(&mut self) -> bool {
+        let both = RAW_PAGE_PROGRAMS.iter().all(|spec| self.try_attach(spec).is_ok());
+        if !both {
+            self.links.clear();
+            self.page_programs.clear();
+        }
+        both
+    }
+
+    fn try_attach(&mut self, spec: &ProgramSpec) -> Result<(), ProgramError> {
+        let result = spec.attach(&mut self.ebpf);
+        let outcome = result.as_ref().map(|_| ()).map_err(ToString::to_string);
+        self.capabilities.push(spec.capability(outcome));
+        self.links.push(result?);
+        if let Some(kind) = spec.kind {
+            self.page_programs.push((kind, spec.name));
+        }
+        Ok(())
+    }
+
+    /// Stops the flow of events. What is in the rings stays readable, as do all counters.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// Passes the rare events that are complete to `take`.
+    pub fn drain_sides(&mut self, mut take: impl FnMut(SideRecord)) {
+        // A busy producer must not keep the reader for ever.
+        for _ in 0..fragscope_ebpf::side::SIDE_RING_BYTES / size_of::<SideRecord>() {
+            let Some(item) = self.sides.next() else { return };
+            if let Some(record) = side_of(&item) {
+                take(record);
+            }
+        }
+    }
+
+    /// Rare events that found no room, of all kinds.
+    #[must_use]
+    pub fn sides_lost(&self) -> u64 {
+        let Some(map) = self.ebpf.map("SIDE_COUNTS") else { return 0 };
+        let Ok(counts) = Array::<_, u64>::try_from(map) else { return 0 };
+        (SIDE_KINDS as u32..SIDE_COUNTERS).filter_map(|i| counts.get(&i, 0).ok()).sum()
+    }
+
+    /// Runs that the kernel skipped, of each page program; none on kernels that don't count them.
+    #[must_use]
+    pub fn misses(&self) -> Vec<Misses> {
+        let of = |(kind, name): &(u32, &str)| {
+            let count = recursion_misses(self.ebpf.program(name)?)?;
+            Some(Misses { kind: *kind, count })
+        };
+        self.page_programs.iter().filter_map(of).collect()
+    }
+
+    /// Passes on what the programs have to say of themselves.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+}
+
+/// What was decided before loading.
+#[derive(Debug)]
+struct Plan {
+    shape: RingShape,
+    ring_buffers: bool,
+    buffer_bytes: u32,
+    budget: u64,
+}
+
+impl Plan {
+    fn new(host: &Host, options: &TracerOptions) -> Plan {
+        let kinds = if options.buddy_events { ALL_KINDS } else { BASE_KINDS };
+        let rings = u64::from(host.cpus) * u64::from(kinds);
+        let wanted = options.ring_bytes.unwrap_or_else(|| default_ring_bytes(rings));
+        let pages = wanted.div_ceil(PAGE_BYTES as u64).max(1).next_power_of_two();
+        // At most 1 GiB each, so that the array's length fits 32 bits on any machine.
+        let data_pages = pages.min(1 << 18) as u32;
+        let ring_buffers = options.force_ring_buffers
+            || options.force_classic
+            || host.vmemmap.is_err()
+            || !host.admits_page_rings();
+        let shape = RingShape { cpus: host.cpus, kinds, data_pages };
+        Plan {
+            shape: if ring_buffers { RingShape { data_pages: 0, ..shape } } else { shape },
+            ring_buffers,
+            buffer_bytes: data_pages.min(1 << 17) * PAGE_BYTES as u32,
+            budget: u64::from(options.contexts_per_second.div_ceil(WINDOWS_PER_SECOND)),
+        }
+    }
+
+    fn load(&self, tracefs: &Path, host: &Host) -> Result<Ebpf, EbpfError> {
+        let channel = if self.ring_buffers { CHANNEL_RINGBUF } else { CHANNEL_PAGES };
+        let (base, bytes) = host.vmemmap.as_ref().map_or((0, 64), |v| (v.base, v.page_bytes));
+        let shift = if bytes.is_power_of_two() { bytes.trailing_zeros() } else { 0 };
+        let movable = host.gfp_movable();
+        let sides = SideOffsets::read(tracefs);
+        EbpfLoader::new()
+            .map_max_entries("RINGS", self.shape.elements())
+            .map_max_entries("RING_BUFFERS", self.shape.cpus)
+            .map_max_entries("PAGE_MAP", pagemap::elements(host.end_pfn))
+            .override_global("CHANNEL", &channel, true)
+            .override_global("RING_KINDS", &self.shape.kinds, true)
+            .override_global("RING_DATA_PAGES", &self.shape.data_pages, true)
+            .override_global("VMEMMAP_BASE", &base, true)
+            .override_global("PAGE_STRUCT_BYTES", &bytes, true)
+            .override_global("PAGE_STRUCT_SHIFT", &shift, true)
+            .override_global("OWN_TGID", &host.own_tgid, true)
+            .override_global("GFP_MOVABLE", &movable, true)
+            .override_global("CONTEXT_BUDGET", &self.budget, true)
+            .override_global("PG_HEAD", &host.pg_head, true)
+            .override_global("ALLOC_AT", &host.alloc_at, true)
+            .override_global("FREE_AT", &host.free_at, true)
+            .override_global("EXTFRAG_AT", &sides.extfrag, true)
+            .override_global("CONTIG_AT", &sides.contig, true)
+            .override_global("COMPACTION_BEGIN_AT", &sides.compaction_begin, true)
+            .override_global("COMPACTION_END_AT", &sides.compaction_end, true)
+            .override_global("MIGRATE_AT", &sides.migrate, true)
+            .load(object::tracer())
+    }
+
+    fn channel(&self, ebpf: &mut Ebpf) -> Result<Channel, AttachError> {
+        let bytes = self.shape.elements() as usize * PAGE_BYTES;
+        let memory = MapMemory::new(map_data(ebpf, "RINGS")?.fd(), bytes)?;
+        let pages = PageRings::new(memory, self.shape);
+        if !self.ring_buffers {
+            return Ok(Channel::Pages(pages));
+        }
+        let outer = take_map(ebpf, "RING_BUFFERS")?;
+        let buffers = BufferRings::create(outer, self.shape.cpus, self.buffer_bytes)?;
+        Ok(Channel::Buffers(pages, buffers))
+    }
+
+    /// What was found before any program was attached.
+    fn capabilities(&self, host: &Host) -> Vec<Capability> {
+        let calibration = Capability {
+            name: "vmemmap_calibration".to_owned(),
+            required: false,
+            available: host.vmemmap.is_ok(),
+            found: match &host.vmemmap {
+                Ok(v) => format!("{} bytes a page from {:#x}", v.page_bytes, v.base),
+                Err(error) => error.to_string(),
+            },
+            lost_without: "page events cost about twice as much (classic tracepoints), and LRU \
+                           insertions are not seen"
+                .to_owned(),
+            remedy:
+                "a kernel whose struct pages lie in one virtual array (CONFIG_SPARSEMEM_VMEMMAP)"
+                    .to_owned(),
+        };
+        let rings = Capability {
+            name: "shared_rings".to_owned(),
+            required: false,
+            available: !self.ring_buffers,
+            found: if self.ring_buffers {
+                format!("a BPF ring buffer of {} bytes per CPU", self.buffer_bytes)
+            } else {
+                let bytes = self.shape.data_pages as usize * PAGE_BYTES;
+                format!("{} rings of {bytes} bytes per CPU", self.shape.kinds)
+            },
+            lost_without: "an event costs 30 to 50 ns more".to_owned(),
+            remedy: "Linux 6.1 or later on x86-64, with raw tracepoints".to_owned(),
+        };
+        vec![calibration, rings]
+    }
+}
+
+/// Two MiB, or less where there are many CPUs.
+fn default_ring_bytes(rings: u64) -> u64 {
+    let share = (RINGS_BYTES_MAX / rings.max(1)).max(64 << 10);
+    RING_BYTES_DEFAULT.min(1 << share.ilog2())
+}
+
+/// Offsets of the rare events' fields. An event that this kernel lacks keeps zeros: its program
+/// will not attach.
+#[derive(Debug, Default)]
+struct SideOffsets {
+    extfrag: [u32; 6],
+    contig: [u32; 3],
+    compaction_begin: [u32; 2],
+    compaction_end: [u32; 2],
+    migrate: [u32; 3],
+}
+
+impl SideOffsets {
+    fn read(tracefs: &Path) -> SideOffsets {
+        SideOffsets {
+            extfrag: offsets(
+                tracefs,
+                "kmem/mm_page_alloc_extfrag",
+                [
+                    "pfn",
+                    "alloc_order",
+                    "fallback_order",
+                    "alloc_migratetype",
+                    "fallback_migratetype",
+                    "change_ownership",
+                ],
+            ),
+            contig: offsets(
+                tracefs,
+                "page_isolation/test_pages_isolated",
+                ["start_pfn", "end_pfn", "fin_pfn"],
+            ),
+            compaction_begin: offsets(
+                tracefs,
+                "compaction/mm_compaction_begin",
+                ["zone_start", "zone_end"],
+            ),
+            compaction_end: offsets(
+                tracefs,
+                "compaction/mm_compaction_end",
+                ["zone_start", "zone_end"],
+            ),
+            migrate: offsets(
+                tracefs,
+                "migrate/mm_migrate_pages",
+                ["succeeded", "failed", "reason"],
+            ),
+        }
+    }
+}
+
+fn offsets<const N: usize>(tracefs: &Path, event: &str, names: [&str; N]) -> [u32; N] {
+    let found = Format::read(tracefs, event).and_then(|format| format.offsets(names));
+    found.unwrap_or_else(|error| {
+        log::debug!("{error}");
+        [0; N]
+    })
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, MapError> {
+    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
+}
+
+/// The data of an array whose descriptor is needed to map it.
+fn map_data<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a MapData, MapError> {
+    match ebpf.map(name) {
+        Some(Map::Array(data)) => Ok(data),
+        _ => Err(MapError::InvalidName { name: name.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_shrink_on_machines_with_many_cpus() {
+        assert_eq!(default_ring_bytes(6), 2 << 20);
+        assert_eq!(default_ring_bytes(3 * 64), 1 << 20);
+        assert_eq!(default_ring_bytes(3 * 8192), 64 << 10);
+    }
+}

@@ -1,0 +1,249 @@
+//! The draining thread: rings to batches, in order, with every loss on record.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use fragscope_trace::event::{EventBatch, LossCause, SideEvent, SideKind, TimeNs};
+use fragscope_trace::page::CpuId;
+
+use super::ledger::Ledger;
+use super::queue::BatchSender;
+use super::stacks::Stacks;
+use super::tick::{Growth, Ticker};
+use crate::bpf::tracer::Tracer;
+use crate::merge::Merger;
+use crate::snapshot::now_ns;
+
+/// Events younger than this wait for slower ones.
+const HOLD_BACK: Duration = Duration::from_millis(5);
+/// Pauses between passes: with rings filling, and at rest.
+const PAUSE_BUSY: Duration = Duration::from_millis(1);
+const PAUSE_IDLE: Duration = Duration::from_millis(5);
+/// Fill of a ring from which on passes follow each other quickly.
+const BUSY_PERMILLE: u32 = 50;
+/// Fill from which on there is no pause at all.
+const FLOOD_PERMILLE: u32 = 300;
+/// Between two looks at the kernel's counters.
+const TICK: Duration = Duration::from_secs(1);
+/// Page events in a batch, at most.
+const BATCH_EVENTS: usize = 1 << 16;
+/// Rare events that may wait in a batch that finds no room in the queue.
+const SIDES_HELD: usize = 10_000;
+/// How long programs may still be running after they were detached.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// What the collector can be asked.
+#[derive(Debug)]
+pub enum Request {
+    /// Put a note into the trace.
+    Mark(String),
+    /// Detach, deliver what is left to the last event, and finish.
+    Finish,
+    /// Deliver what is there and finish at once.
+    Abandon,
+    /// Stop reading for this long (for tests: this is how a ring overflows).
+    Stall(Duration),
+}
+
+/// The last word of the collector.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CollectorReport {
+    /// When tracing stopped.
+    pub stopped_ns: TimeNs,
+    /// Page events that the kernel offered, by `fragscope_ebpf::record::KIND_*`. Counted by the
+    /// programs apart from what they delivered; with [`Request::Finish`] it equals delivered +
+    /// lost.
+    pub emitted: Vec<u64>,
+    /// Events that did not reach the trace.
+    pub lost: BTreeMap<(LossCause, Option<CpuId>), u64>,
+}
+
+/// The state of the draining thread.
+pub(super) struct Collector {
+    pub(super) tracer: Tracer,
+    pub(super) requests: Receiver<Request>,
+    pub(super) queue: BatchSender<CollectorReport>,
+    /// Told when a zone has grown.
+    pub(super) grown: Sender<()>,
+    /// Longest time that an event waits in a batch.
+    pub(super) flush: Duration,
+}
+
+/// Working state, apart from the ends of channels.
+struct Work {
+    merger: Merger,
+    batch: EventBatch,
+    ledger: Ledger,
+    stacks: Stacks,
+    ticker: Ticker,
+    ring_peak_permille: u32,
+    ticked_ns: TimeNs,
+    flushed_ns: TimeNs,
+}
+
+impl Collector {
+    /// Runs until asked to finish, or until nobody can ask any more.
+    pub(super) fn run(mut self) {
+        let started = now_ns();
+        let mut work = Work {
+            merger: Merger::default(),
+            batch: self.queue.empty_batch(),
+            ledger: Ledger::new(started),
+            stacks: Stacks::default(),
+            ticker: Ticker::new(),
+            ring_peak_permille: 0,
+            ticked_ns: started,
+            flushed_ns: started,
+        };
+        let mut pause = PAUSE_BUSY;
+        let complete = loop {
+            match self.requests.recv_timeout(pause) {
+                Ok(Request::Mark(text)) => work.mark(text),
+                Ok(Request::Stall(time)) => std::thread::sleep(time),
+                Ok(Request::Finish) => break true,
+                Ok(Request::Abandon) | Err(RecvTimeoutError::Disconnected) => break false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            pause = self.pass(&mut work);
+        };
+        if complete {
+            self.settle(&mut work);
+        }
+        self.finish(work);
+    }
+
+    /// One look at all rings. Returns how long to wait before the next.
+    fn pass(&mut self, work: &mut Work) -> Duration {
+        // The clock before the rings: what they hold back now is younger than this.
+        let now = now_ns();
+        let fill = self.drain(work, now);
+        if now.saturating_sub(work.ticked_ns) >= TICK.as_nanos() as u64 {
+            self.tick(work, now);
+        }
+        work.merger.release(now.saturating_sub(HOLD_BACK.as_nanos() as u64), &mut work.batch);
+        let due = now.saturating_sub(work.flushed_ns) >= self.flush.as_nanos() as u64;
+        if due || work.batch.pages.len() >= BATCH_EVENTS {
+            self.send(work, now);
+        }
+        match fill {
+            FLOOD_PERMILLE.. => Duration::ZERO,
+            BUSY_PERMILLE.. => PAUSE_BUSY,
+            _ => PAUSE_IDLE,
+        }
+    }
+
+    fn drain(&mut self, work: &mut Work, now: TimeNs) -> u32 {
+        let Work { merger, ledger, stacks, .. } = work;
+        let dialect = &self.tracer.dialect;
+        let mut bad: BTreeMap<CpuId, u64> = BTreeMap::new();
+        let fill = self.tracer.channel.drain(|cpu, record| match dialect.page_event(cpu, record) {
+            Some(event) => merger.push_page(event),
+            None => *bad.entry(cpu).or_default() += 1,
+        });
+        let mut lose = |event| merger.push_side(event);
+        for (cpu, count) in bad {
+            ledger.enter(LossCause::BadRecord, Some(cpu), count, now, now, &mut lose);
+        }
+        ledger.look_at_rings(&self.tracer.channel, now, lose);
+        self.drain_sides(merger, stacks);
+        work.ring_peak_permille = work.ring_peak_permille.max(fill);
+        fill
+    }
+
+    fn drain_sides(&mut self, merger: &mut Merger, stacks: &mut Stacks) {
+        let mut records = Vec::new();
+        self.tracer.drain_sides(|record| records.push(record));
+        for record in records {
+            let Some(mut event) = self.tracer.dialect.side_event(&record) else { continue };
+            if let Some(stack) = stacks.resolve(&self.tracer.stacks, &mut event) {
+                merger.push_side(stack);
+            }
+            merger.push_side(event);
+        }
+    }
+
+    fn tick(&mut self, work: &mut Work, now: TimeNs) {
+        let Work { merger, ledger, ticker, .. } = work;
+        let peak = std::mem::take(&mut work.ring_peak_permille);
+        ledger.look_at_rest(&self.tracer, now, |event| merger.push_side(event));
+        if ticker.tick(now, peak, |event| merger.push_side(event)) == Growth::Grown {
+            // One notice is enough until it is taken.
+            let _ = self.grown.try_send(());
+        }
+        self.tracer.flush_log();
+        work.ticked_ns = now;
+    }
+
+    /// Hands the batch on. Without room its page events are dropped and counted.
+    fn send(&mut self, work: &mut Work, now: TimeNs) {
+        work.flushed_ns = now;
+        if work.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::replace(&mut work.batch, self.queue.empty_batch());
+        if let Err(mut refused) = self.queue.try_send(batch) {
+            work.shed(&mut refused, now);
+            work.batch = refused;
+        }
+    }
+
+    /// Detaches and reads on until every event that a program began with has come out of it.
+    fn settle(&mut self, work: &mut Work) {
+        self.tracer.detach();
+        let detached = now_ns();
+        loop {
+            let before = work.events_seen(&self.tracer);
+            self.pass(work);
+            let waited = now_ns().saturating_sub(detached);
+            if waited >= SETTLE.as_nanos() as u64 && before == work.events_seen(&self.tracer) {
+                return;
+            }
+            std::thread::sleep(PAUSE_BUSY);
+        }
+    }
+
+    fn finish(mut self, mut work: Work) {
+        let now = now_ns();
+        self.drain(&mut work, now);
+        self.tick(&mut work, now);
+        work.merger.release(TimeNs::MAX, &mut work.batch);
+        self.send(&mut work, now);
+        let kinds = self.tracer.channel.shape().kinds;
+        let report = CollectorReport {
+            stopped_ns: now,
+            emitted: work.ledger.emitted(kinds),
+            lost: work.ledger.totals().clone(),
+        };
+        self.queue.finish(report);
+    }
+}
+
+impl Work {
+    fn mark(&mut self, text: String) {
+        let kind = SideKind::Mark { text };
+        self.merger.push_side(SideEvent { time_ns: now_ns(), cpu: None, kind });
+    }
+
+    /// Counts the page events of a batch that found no room, and forgets them. Its rare events
+    /// stay, as far as they are few: they tell of losses, too.
+    fn shed(&mut self, batch: &mut EventBatch, now: TimeNs) {
+        let since = batch.pages.first().map_or(now, |e| e.time_ns);
+        let mut count = batch.pages.len() as u64;
+        batch.pages.clear();
+        if batch.sides.len() > SIDES_HELD {
+            count += batch.sides.len() as u64;
+            batch.sides.clear();
+        }
+        for (at, _) in &mut batch.sides {
+            *at = 0;
+        }
+        let mut report = |event| self.merger.push_side(event);
+        self.ledger.enter(LossCause::SlowConsumer, None, count, since, now, &mut report);
+    }
+
+    /// Events that programs began with so far.
+    fn events_seen(&self, tracer: &Tracer) -> u64 {
+        self.ledger.emitted(tracer.channel.shape().kinds).iter().sum()
+    }
+}

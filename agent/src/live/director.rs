@@ -1,0 +1,365 @@
+//! The thread that makes one trace of batches and snapshots.
+//!
+//! Order of frames: the header; the opening snapshot; then events, the oldest from before that
+//! snapshot began. A later snapshot stands where its scan began: events of the scan's own time
+//! follow it, the closing one's too, and each chunk of a snapshot says when it was read. Tracing
+//! goes on until the closing scan is over, so that nothing falls between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use fragscope_trace::event::{EventBatch, PageEventKind, SideEvent, Tags};
+use fragscope_trace::frame::Frame;
+use fragscope_trace::header::{End, EndReason, Header, Totals};
+use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
+
+use super::collector::{CollectorReport, Request};
+use super::presence::Presence;
+use super::queue::{BatchReceiver, Item, Recycler};
+use super::scanner::Scanner;
+use crate::bpf::pagemap::PageMap;
+use crate::snapshot::now_ns;
+
+/// Time for everything after an order to abandon.
+const ABANDON_TIME: Duration = Duration::from_millis(60);
+/// Snapshots that growing memory asks for are at least this far apart.
+const GROWTH_EVERY: Duration = Duration::from_secs(10);
+
+/// What the director can be told.
+#[derive(Clone, Debug)]
+pub(super) enum Order {
+    /// Take a snapshot now.
+    Snapshot,
+    /// Take the closing snapshot within the time given (none: take none), stop, and end.
+    Stop { reason: EndReason, closing_within: Option<Duration> },
+    /// End at once.
+    Abandon { reason: EndReason },
+}
+
+/// What became of a session.
+#[derive(Clone, Debug)]
+pub struct LiveReport {
+    /// The last frame.
+    pub end: End,
+    /// Events delivered, by [`PageEventKind`].
+    pub delivered: [u64; PageEventKind::ALL.len()],
+    /// The collector's accounts.
+    pub collector: CollectorReport,
+    /// Snapshots delivered.
+    pub snapshots: u64,
+    /// Why snapshots are missing.
+    pub snapshot_errors: Vec<String>,
+}
+
+/// Working state of the thread.
+pub(super) struct Director {
+    pub(super) header: Header,
+    pub(super) frames: Sender<Frame>,
+    pub(super) orders: Receiver<Order>,
+    pub(super) batches: BatchReceiver<CollectorReport>,
+    pub(super) recycler: Recycler,
+    pub(super) requests: Sender<Request>,
+    pub(super) grown: Receiver<()>,
+    pub(super) scanner: Option<Scanner>,
+    pub(super) page_map: Arc<PageMap>,
+    pub(super) snapshot_every: Option<Duration>,
+    pub(super) snapshot_timeout: Duration,
+    pub(super) state: State,
+}
+
+/// What changes while the director runs.
+#[derive(Default)]
+pub(super) struct State {
+    /// Stop or abandon, once ordered.
+    ending: Option<Order>,
+    /// After this nobody waits for anything any more.
+    abandon_at: Option<Instant>,
+    tally: Tally,
+    presence: Presence,
+    snapshots: u64,
+    snapshot_errors: Vec<String>,
+    growth_scanned: Option<Instant>,
+    collector: Option<CollectorReport>,
+}
+
+impl Director {
+    /// Runs until the trace has ended.
+    pub(super) fn run(mut self) -> LiveReport {
+        self.send(Frame::Header(Box::new(self.header.clone())));
+        self.scan(SnapshotRole::Opening, self.snapshot_timeout);
+        self.forward_until_ordered();
+        let closing = self.close();
+        self.drain_collector();
+        self.end(closing)
+    }
+
+    fn forward_until_ordered(&mut self) {
+        let every = self.snapshot_every.map_or_else(never, tick);
+        let (orders, grown) = (self.orders.clone(), self.grown.clone());
+        let batches = self.batches.channel().clone();
+        while self.state.ending.is_none() && self.state.collector.is_none() {
+            select! {
+                recv(orders) -> order => self.obey(order.ok()),
+                recv(batches) -> item => self.accept(item.ok()),
+                recv(every) -> _ => self.scan_interval(),
+                recv(grown) -> _ => self.scan_growth(),
+            }
+        }
+    }
+
+    /// An order; nobody left to give one is an order to abandon.
+    fn obey(&mut self, order: Option<Order>) {
+        let gone = || Order::Abandon { reason: EndReason::Terminated };
+        match order.unwrap_or_else(gone) {
+            Order::Snapshot => self.scan_interval(),
+            Order::Stop { reason, closing_within } => {
+                let stop = Order::Stop { reason, closing_within };
+                self.state.ending.get_or_insert(stop);
+            }
+            abandon @ Order::Abandon { .. } => {
+                self.state.abandon_at.get_or_insert_with(|| Instant::now() + ABANDON_TIME);
+                self.state.ending = Some(abandon);
+            }
+        }
+    }
+
+    fn accept(&mut self, item: Option<Item<CollectorReport>>) {
+        let Some(item) = item else {
+            // The collector is gone without a word: it panicked.
+            self.state.collector = Some(CollectorReport::default());
+            return;
+        };
+        self.batches.received(&item);
+        match item {
+            Item::Batch(batch) => self.send_batch(batch),
+            Item::Last(report) => self.state.collector = Some(report),
+        }
+    }
+
+    fn send_batch(&mut self, batch: EventBatch) {
+        let tally = Tally::of(&batch);
+        if self.send(Frame::Events(batch)) {
+            self.state.tally.add(&tally);
+        } else {
+            self.state.tally.unsent += tally.totals.events;
+        }
+    }
+
+    /// Hands a frame over, however long the consumer takes, unless told to abandon. Returns
+    /// whether it was taken.
+    fn send(&mut self, frame: Frame) -> bool {
+        let mut frame = Some(frame);
+        let (frames, orders) = (self.frames.clone(), self.orders.clone());
+        loop {
+            let give_up = self.state.abandon_at.map_or_else(never, crossbeam_channel::at);
+            // Without this an order that was obeyed already would be looked for again and again.
+            let orders = if self.state.abandon_at.is_some() { &never() } else { &orders };
+            select! {
+                send(frames, frame.take().unwrap_or(Frame::Events(EventBatch::default()))) -> sent => {
+                    if sent.is_err() {
+                        // Nobody listens any more.
+                        self.obey(None);
+                    }
+                    return sent.is_ok();
+                }
+                recv(orders) -> order => self.obey_while_sending(order.ok()),
+                recv(give_up) -> _ => {
+                    if let Some(Frame::Events(batch)) = frame.take() {
+                        self.recycler.recycle(batch);
+                    }
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// As [`Director::obey`], but a snapshot, which would send frames itself, is left out: the
+    /// consumer is behind already.
+    fn obey_while_sending(&mut self, order: Option<Order>) {
+        if !matches!(order, Some(Order::Snapshot)) {
+            self.obey(order);
+        }
+    }
+
+    /// Takes a snapshot while the collector goes on, and hands it over. Returns whether it was.
+    fn scan(&mut self, role: SnapshotRole, within: Duration) -> bool {
+        let Some(scanner) = &mut self.scanner else { return false };
+        let number = scanner.request(role, Instant::now() + within);
+        match self.await_scan(number, within) {
+            Some(Ok(snapshot)) => self.send_snapshot(snapshot),
+            Some(Err(error)) => self.note_failure(role, error),
+            None => self.note_failure(role, "not finished in time".to_owned()),
+        }
+    }
+
+    fn scan_interval(&mut self) {
+        self.scan(SnapshotRole::Interval, self.snapshot_timeout);
+    }
+
+    /// The scanner's answer, unless time is up or all is to be abandoned.
+    fn await_scan(&mut self, number: u64, within: Duration) -> Option<Result<Snapshot, String>> {
+        let answers = self.scanner.as_ref()?.answers().clone();
+        let orders = self.orders.clone();
+        let mut deadline = Instant::now() + within;
+        loop {
+            if self.state.abandon_at.is_some() {
+                return None;
+            }
+            select! {
+                recv(answers) -> answer => match answer {
+                    Ok((answered, result)) if answered == number => return Some(result),
+                    Ok(_) => {}
+                    Err(_) => return Some(Err("the scanning thread has died".to_owned())),
+                },
+                recv(orders) -> order => {
+                    if let Some(Order::Stop { closing_within, .. }) = &order.as_ref().ok() {
+                        let closing = closing_within.unwrap_or_default();
+                        deadline = deadline.min(Instant::now() + closing);
+                    }
+                    self.obey_while_sending(order.ok());
+                }
+                recv(crossbeam_channel::at(deadline)) -> _ => return None,
+            }
+        }
+    }
+
+    fn send_snapshot(&mut self, snapshot: Snapshot) -> bool {
+        self.page_map.seed(&snapshot);
+        let grown = self.state.presence.update(&snapshot);
+        if !grown.is_empty() {
+            let mut batch = EventBatch::default();
+            for kind in grown {
+                batch.push_side(SideEvent { time_ns: snapshot.begin_ns, cpu: None, kind });
+            }
+            self.send_batch(batch);
+        }
+        let sent = self.send(Frame::Snapshot(Box::new(snapshot)));
+        self.state.snapshots += u64::from(sent);
+        sent
+    }
+
+    fn note_failure(&mut self, role: SnapshotRole, error: String) -> bool {
+        let error = format!("{role:?} snapshot: {error}").to_lowercase();
+        log::warn!("{error}");
+        self.state.snapshot_errors.push(error);
+        false
+    }
+
+    /// A zone has grown: only a snapshot tells where.
+    fn scan_growth(&mut self) {
+        let due = self.state.growth_scanned.is_none_or(|last| last.elapsed() >= GROWTH_EVERY);
+        if due {
+            self.state.growth_scanned = Some(Instant::now());
+            self.scan_interval();
+        }
+    }
+
+    /// Takes the closing snapshot if one was ordered, and tells the collector to end.
+    fn close(&mut self) -> bool {
+        let mut closing = false;
+        if let Some(Order::Stop { closing_within: Some(within), .. }) = self.state.ending {
+            self.flush_queue();
+            closing = self.scan(SnapshotRole::Closing, within);
+        }
+        let request = match self.state.ending {
+            Some(Order::Stop { .. }) => Request::Finish,
+            _ => Request::Abandon,
+        };
+        // A collector that is gone has ended by itself.
+        let _ = self.requests.send(request);
+        closing
+    }
+
+    /// Hands over what is queued, so that a snapshot comes after it.
+    fn flush_queue(&mut self) {
+        let batches = self.batches.channel().clone();
+        while let Ok(item) = batches.try_recv() {
+            self.accept(Some(item));
+        }
+    }
+
+    fn drain_collector(&mut self) {
+        let batches = self.batches.channel().clone();
+        while self.state.collector.is_none() {
+            let give_up = self.state.abandon_at.map_or_else(never, crossbeam_channel::at);
+            let orders =
+                if self.state.abandon_at.is_some() { never() } else { self.orders.clone() };
+            select! {
+                recv(batches) -> item => self.accept(item.ok()),
+                recv(orders) -> order => {
+                    self.obey(order.ok());
+                    let _ = self.requests.send(Request::Abandon);
+                }
+                recv(give_up) -> _ => return,
+            }
+        }
+    }
+
+    fn end(mut self, closing_snapshot: bool) -> LiveReport {
+        let collector = self.state.collector.take().unwrap_or_default();
+        let reason = match self.state.ending.take() {
+            Some(Order::Stop { reason, .. } | Order::Abandon { reason }) => reason,
+            _ => EndReason::Failed { error: "the tracing thread ended by itself".to_owned() },
+        };
+        let mut totals = self.state.tally.totals.clone();
+        for ((cause, _), count) in &collector.lost {
+            *totals.lost.entry(*cause).or_default() += count;
+        }
+        if self.state.tally.unsent > 0 {
+            let slow = fragscope_trace::event::LossCause::SlowConsumer;
+            *totals.lost.entry(slow).or_default() += self.state.tally.unsent;
+        }
+        let time_ns = if collector.stopped_ns == 0 { now_ns() } else { collector.stopped_ns };
+        let end = End { reason, time_ns, closing_snapshot, totals };
+        if let Some(at) = &mut self.state.abandon_at {
+            // The last frame is small and worth a little more patience.
+            *at += ABANDON_TIME / 4;
+        }
+        self.send(Frame::End(Box::new(end.clone())));
+        LiveReport {
+            end,
+            delivered: self.state.tally.by_kind,
+            collector,
+            snapshots: self.state.snapshots,
+            snapshot_errors: self.state.snapshot_errors,
+        }
+    }
+}
+
+/// Counts of events handed over.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    totals: Totals,
+    by_kind: [u64; PageEventKind::ALL.len()],
+    /// Events that nobody took before the time was up.
+    unsent: u64,
+}
+
+impl Tally {
+    fn of(batch: &EventBatch) -> Tally {
+        let mut tally = Tally::default();
+        for event in &batch.pages {
+            tally.by_kind[event.kind() as usize] += 1;
+            let tags = event.tags();
+            tally.totals.own_events += u64::from(tags.contains(Tags::OWN));
+            tally.totals.late_events += u64::from(tags.contains(Tags::LATE));
+        }
+        tally.totals.events = batch.len() as u64;
+        tally.totals.allocs = tally.by_kind[PageEventKind::Alloc as usize];
+        tally.totals.frees = tally.by_kind[PageEventKind::Free as usize];
+        tally
+    }
+
+    fn add(&mut self, other: &Tally) {
+        let (to, from) = (&mut self.totals, &other.totals);
+        to.events += from.events;
+        to.allocs += from.allocs;
+        to.frees += from.frees;
+        to.own_events += from.own_events;
+        to.late_events += from.late_events;
+        for (to, from) in self.by_kind.iter_mut().zip(other.by_kind) {
+            *to += from;
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! A tracing session inside this process: threads, queues, and a stream of frames.
+//!
+//! ```text
+//! rings -> collector -> queue -> director -> bounded channel of frames -> consumer
+//!                                   ^
+//!                                scanner (snapshots)
+//! ```
+//!
+//! * [`collector`]: drains the rings every 1 to 5 ms, merges, accounts for losses. It never waits
+//!   for anybody: what finds no room in the queue is dropped and counted ([`queue`], [`ledger`]).
+//! * [`director`]: puts header, snapshots, events and the end into one order of frames.
+//! * [`stacks`], [`tick`], [`presence`]: symbolised stacks, the events of each second, memory that
+//!   was added.
+//!
+//! **Own pages.** What this process allocates is really used, so it is traced like everything
+//! else, and tagged. The allocation program compares the current process with this one; the
+//! free program looks the page up in the byte map, so that a free is own if and only if its
+//! allocation was, whoever frees it (writeback, for instance).
+
+pub mod collector;
+pub mod director;
+pub mod ledger;
+pub mod presence;
+pub mod queue;
+mod scanner;
+pub mod stacks;
+pub mod tick;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use fragscope_trace::frame::Frame;
+use fragscope_trace::header::{EndReason, Header};
+use thiserror::Error;
+
+use self::collector::{Collector, Request};
+use self::director::{Director, LiveReport, Order, State};
+use self::queue::{Recycler, queue};
+use self::scanner::Scanner;
+pub use self::scanner::TakeSnapshot;
+use crate::bpf::tracer::{AttachError, Tracer, TracerOptions};
+use crate::machine::read_machine;
+use crate::proc::ProcError;
+use crate::snapshot::now_ns;
+
+/// Frames that may wait for the consumer; events wait in the queue before.
+const FRAMES_WAITING: usize = 4;
+/// Priority of the draining thread, as a nice value: it must run before a ring is full.
+const COLLECTOR_NICE: i32 = -10;
+
+/// How a session runs.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// What is traced.
+    pub tracer: TracerOptions,
+    /// Longest time that an event waits in a batch.
+    pub flush: Duration,
+    /// Events that may wait for the consumer; each takes 24 bytes.
+    pub queue_events: usize,
+    /// Time between snapshots in the middle; none are taken without.
+    pub snapshot_every: Option<Duration>,
+    /// Time that a snapshot may take.
+    pub snapshot_timeout: Duration,
+    /// The command being recorded, for the header.
+    pub command: Option<Vec<String>>,
+}
+
+impl Default for LiveOptions {
+    fn default() -> LiveOptions {
+        LiveOptions {
+            tracer: TracerOptions { contexts_per_second: 1000, ..TracerOptions::default() },
+            flush: Duration::from_millis(50),
+            queue_events: 2 << 20,
+            snapshot_every: None,
+            snapshot_timeout: Duration::from_secs(30),
+            command: None,
+        }
+    }
+}
+
+/// Why a session can't start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Tracing is impossible.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The host can't be described.
+    #[error(transparent)]
+    Machine(#[from] ProcError),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A running session.
+///
+/// Frames come from [`LiveAgent::frames`]: a header, the opening snapshot, events, more snapshots,
+/// and after [`LiveAgent::stop`] an end. A consumer that does not keep up loses events, which are
+/// counted as `SlowConsumer`; it is never waited for. Dropping the session abandons it.
+#[derive(Debug)]
+pub struct LiveAgent {
+    frames: Receiver<Frame>,
+    header: Header,
+    recycler: Recycler,
+    orders: Sender<Order>,
+    requests: Sender<Request>,
+    director: JoinHandle<LiveReport>,
+}
+
+impl LiveAgent {
+    /// Attaches the tracer and starts the threads. `take` makes the snapshots; without it there
+    /// are none.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(
+        options: LiveOptions,
+        take: Option<TakeSnapshot>,
+    ) -> Result<LiveAgent, StartError> {
+        let scanner = take.map(Scanner::start).transpose()?;
+        let tracer = Tracer::attach(&options.tracer)?;
+        let header = header(&tracer, options.command)?;
+        let page_map = Arc::clone(&tracer.page_map);
+        let (sender, batches, recycler) = queue(options.queue_events);
+        let (requests, asked) = unbounded();
+        let (grown_tx, grown) = bounded(1);
+        let (frames_tx, frames) = bounded(FRAMES_WAITING);
+        let (orders, ordered) = unbounded();
+        let collector = Collector {
+            tracer,
+            requests: asked,
+            queue: sender,
+            grown: grown_tx,
+            flush: options.flush,
+        };
+        let director = Director {
+            header: header.clone(),
+            frames: frames_tx,
+            orders: ordered,
+            batches,
+            recycler: recycler.clone(),
+            requests: requests.clone(),
+            grown,
+            scanner,
+            page_map,
+            snapshot_every: options.snapshot_every,
+            snapshot_timeout: options.snapshot_timeout,
+            state: State::default(),
+        };
+        spawn("collector", move || {
+            raise_priority();
+            collector.run();
+        })?;
+        let director = spawn("director", move || director.run())?;
+        Ok(LiveAgent { frames, header, recycler, orders, requests, director })
+    }
+
+    /// The stream.
+    #[must_use]
+    pub fn frames(&self) -> &Receiver<Frame> {
+        &self.frames
+    }
+
+    /// The stream's first frame.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Where emptied batches should go, so that their memory is used again.
+    #[must_use]
+    pub fn recycler(&self) -> Recycler {
+        self.recycler.clone()
+    }
+
+    /// What the session can be told from other threads.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control { orders: self.orders.clone(), requests: self.requests.clone() }
+    }
+
+    /// Waits for the end of the session; the consumer must have taken (or dropped) all frames.
+    #[must_use]
+    pub fn join(self) -> Option<LiveReport> {
+        let LiveAgent { frames, director, orders, requests, .. } = self;
+        drop((frames, orders, requests));
+        director.join().ok()
+    }
+
+    /// The same, at most for `time`; then the threads are left to themselves.
+    #[must_use]
+    pub fn join_within(self, time: Duration) -> Option<LiveReport> {
+        let until = Instant::now() + time;
+        while !self.director.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.director.is_finished() { self.join() } else { None }
+    }
+}
+
+/// Orders to a session. None of them waits.
+#[derive(Clone, Debug)]
+pub struct Control {
+    orders: Sender<Order>,
+    requests: Sender<Request>,
+}
+
+impl Control {
+    /// Ends the session in order: with `closing_within`, a closing snapshot that may take this
+    /// long; then the last events and the end.
+    pub fn stop(&self, reason: EndReason, closing_within: Option<Duration>) {
+        // A session that has ended needs no order.
+        let _ = self.orders.send(Order::Stop { reason, closing_within });
+    }
+
+    /// Ends the session at once, within some tens of milliseconds.
+    pub fn abandon(&self, reason: EndReason) {
+        let _ = self.orders.send(Order::Abandon { reason });
+    }
+
+    /// Asks for a snapshot now.
+    pub fn snapshot(&self) {
+        let _ = self.orders.send(Order::Snapshot);
+    }
+
+    /// Puts a note into the trace.
+    pub fn mark(&self, text: String) {
+        let _ = self.requests.send(Request::Mark(text));
+    }
+
+    /// Stops the reading of rings for `time`. Events are lost if the rings are too small for what
+    /// happens meanwhile, and counted.
+    pub fn stall(&self, time: Duration) {
+        let _ = self.requests.send(Request::Stall(time));
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Without the right to it the thread stays at its priority.
+fn raise_priority() {
+    // On Linux the calling thread's id names the thread alone.
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), COLLECTOR_NICE) {
+        log::debug!("the draining thread keeps its priority: {error}");
+    }
+}
+
+fn header(tracer: &Tracer, command: Option<Vec<String>>) -> Result<Header, ProcError> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Header {
+        recorder: concat!("fragscope-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
+        started_unix_ns: since_epoch.as_nanos() as u64,
+        started_ns: now_ns(),
+        machine: read_machine()?,
+        capabilities: tracer.capabilities.clone(),
+        command,
+    })
+}
