@@ -133,6 +133,50 @@ fn snapshot_memory_is_limited() {
     assert!(error.contains("bytes of a snapshot"), "{error}");
 }
 
+/// Replaces the only place of `from` in payloads of `kind`.
+fn patch(kind: u8, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut frames = raw::split(&golden::trace());
+    let mut places = 0;
+    for frame in frames.iter_mut().filter(|frame| frame.kind == kind) {
+        for at in 0..frame.payload.len().saturating_sub(from.len()) {
+            if frame.payload[at..].starts_with(from) {
+                frame.payload[at..at + from.len()].copy_from_slice(to);
+                places += 1;
+            }
+        }
+    }
+    assert_eq!(places, 1);
+    raw::join(&frames)
+}
+
+#[test]
+fn values_that_would_mislead_consumers_are_refused() {
+    let page_size = patch(4, b"\"page_size\":4096", b"\"page_size\":8192");
+    assert!(error_of(&page_size).contains("page size: found 8192, expected 4096"));
+    // Length 4, then `Move { from: 1, to: 2, order }`.
+    let order = patch(3, &[4, 0, 1, 2, 3], &[4, 0, 1, 2, 31]);
+    assert!(error_of(&order).contains("order 31, expected at most 30"));
+}
+
+/// Every byte of every payload that is not JSON, one bit or one step off.
+#[test]
+fn no_single_byte_makes_a_decoder_panic() {
+    let frames = raw::split(&golden::trace());
+    for (index, frame) in frames.iter().enumerate().filter(|(_, frame)| frame.payload[0] != b'{') {
+        for at in 0..frame.payload.len() {
+            let byte = frame.payload[at];
+            let flipped = (0..8).map(|bit| byte ^ 1 << bit);
+            for value in flipped.chain([byte.wrapping_add(1), byte.wrapping_sub(1)]) {
+                let mut frames = frames.clone();
+                frames[index].payload[at] = value;
+                let bytes = raw::join(&frames);
+                let outcome = catch_unwind(|| decode_any(&bytes, LIMITS).is_ok());
+                assert!(outcome.is_ok(), "frame {index}, byte {at} = {value}");
+            }
+        }
+    }
+}
+
 /// xorshift64*.
 struct Random(u64);
 

@@ -7,9 +7,11 @@ use fragscope_trace::event::{EventBatch, PageEvent, SideEvent, SideKind};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::header::{End, Header};
-use fragscope_trace::page::{CpuId, Pfn};
+use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 use fragscope_trace::reader::TraceReader;
-use fragscope_trace::snapshot::Snapshot;
+use fragscope_trace::snapshot::{
+    ChunkTime, FreeList, PageRun, Snapshot, SnapshotRole, SnapshotSource,
+};
 use fragscope_trace::writer::TraceWriter;
 use proptest::prelude::*;
 
@@ -126,4 +128,75 @@ fn side_events_are_split_as_well() {
     writer.events(&batch).unwrap();
     writer.end(&small_end()).unwrap();
     assert!(read_batch(&writer.into_inner()) == batch);
+}
+
+/// More items of each sort than one frame holds, and a list that goes on in the next frame.
+#[test]
+fn large_snapshots_are_split_without_a_seam() {
+    let items = 600_000u64;
+    let types = [Migratetype::Movable, Migratetype::Unmovable];
+    let range = |i: u64| PfnRange::new(Pfn(i * 4), 1 + i % 4);
+    let run = |i: u64| PageRun {
+        start: range(i).start,
+        pages: range(i).pages(),
+        content: Content::ALL[(i % 18) as usize],
+        order: 0,
+        migratetype: types[(i % 2) as usize],
+    };
+    let list = |length: u64| FreeList {
+        zone: 0,
+        cpu: Some(CpuId(length as u16)),
+        order: 1,
+        migratetype: Migratetype::Reclaimable,
+        blocks: (0..length).map(|i| Pfn(i * i)).collect(),
+    };
+    let snapshot = Snapshot {
+        source: SnapshotSource::Synthetic,
+        role: SnapshotRole::Interval,
+        begin_ns: 0,
+        end_ns: 1,
+        machine: small_header().machine,
+        chunks: (0..items)
+            .map(|i| ChunkTime { range: range(i), begin_ns: i * 3, end_ns: i * 3 + 2 })
+            .collect(),
+        runs: (0..items).map(run).collect(),
+        pageblocks: (0..items).map(|i| (range(i), types[(i / 3 % 2) as usize])).collect(),
+        lists: [0, 5, items, 0, 1 << 18, 7, 0].map(list).into(),
+        notes: Vec::new(),
+    };
+    let mut writer = TraceWriter::new(Vec::new(), &small_header()).unwrap();
+    writer.snapshot(&snapshot).unwrap();
+    writer.end(&small_end()).unwrap();
+    let bytes = writer.into_inner();
+    let longest = crate::raw::split(&bytes).iter().map(|frame| frame.payload.len()).max();
+    assert!(longest.is_some_and(|bytes| bytes < 16 << 20), "{longest:?}");
+    assert!(read_all(&bytes[..]).1[0] == Frame::Snapshot(Box::new(snapshot)));
+}
+
+/// What a reader would refuse is not written.
+#[test]
+fn what_breaks_a_rule_is_not_written() {
+    let mut header = small_header();
+    header.machine.zones[0].spanned_pages = 1 << 39;
+    assert!(TraceWriter::new(Vec::new(), &header).is_err());
+
+    let mut writer = TraceWriter::new(Vec::new(), &small_header()).unwrap();
+    let before = writer.bytes_written();
+    let mark = |at| {
+        let kind = SideKind::Mark { text: String::new() };
+        (at, SideEvent { time_ns: 0, cpu: None, kind })
+    };
+    let pages = vec![PageEvent::free(0, CpuId(0), Pfn(0), 0)];
+    for sides in [vec![mark(2)], vec![mark(1), mark(0)]] {
+        assert!(writer.events(&EventBatch { pages: pages.clone(), sides }).is_err());
+    }
+    let long = SideKind::Mark { text: "x".repeat(2 << 20) };
+    let sides = vec![(0, SideEvent { time_ns: 0, cpu: None, kind: long })];
+    let error = writer.events(&EventBatch { pages: Vec::new(), sides }).unwrap_err();
+    assert!(error.to_string().starts_with("a mark event takes 2097"), "{error}");
+    let order = PageEvent::free(0, CpuId(0), Pfn(0), 31);
+    assert!(writer.events(&EventBatch { pages: vec![order], sides: Vec::new() }).is_err());
+    assert_eq!(writer.bytes_written(), before);
+    writer.end(&small_end()).unwrap();
+    assert!(writer.events(&EventBatch { pages, sides: Vec::new() }).is_err());
 }
