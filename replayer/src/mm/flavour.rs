@@ -20,6 +20,15 @@ pub trait Word<T: Copy>: Default + Zeroable {
     fn update(&self, change: impl FnOnce(T) -> T) {
         self.set(change(self.get()));
     }
+    /// Adds to it, wrapping; atomic where the flavour has threads, so no lock is needed.
+    fn add(&self, delta: T);
+    /// Subtracts from it, wrapping; atomic like [`Word::add`].
+    fn sub(&self, delta: T);
+    /// Replaces it and returns what it was; sees everything written before the value was put
+    /// there by [`Word::replace_if`].
+    fn swap(&self, value: T) -> T;
+    /// Replaces `old` by `new` and publishes everything written before; false if it is not `old`.
+    fn replace_if(&self, old: T, new: T) -> bool;
 }
 
 macro_rules! words {
@@ -33,6 +42,26 @@ macro_rules! words {
             fn set(&self, value: $int) {
                 Cell::set(self, value);
             }
+            #[inline]
+            fn add(&self, delta: $int) {
+                Cell::set(self, Cell::get(self).wrapping_add(delta));
+            }
+            #[inline]
+            fn sub(&self, delta: $int) {
+                Cell::set(self, Cell::get(self).wrapping_sub(delta));
+            }
+            #[inline]
+            fn swap(&self, value: $int) -> $int {
+                self.replace(value)
+            }
+            #[inline]
+            fn replace_if(&self, old: $int, new: $int) -> bool {
+                let same = Cell::get(self) == old;
+                if same {
+                    Cell::set(self, new);
+                }
+                same
+            }
         }
         impl Word<$int> for $atomic {
             #[inline]
@@ -42,6 +71,22 @@ macro_rules! words {
             #[inline]
             fn set(&self, value: $int) {
                 self.store(value, Ordering::Relaxed);
+            }
+            #[inline]
+            fn add(&self, delta: $int) {
+                self.fetch_add(delta, Ordering::Relaxed);
+            }
+            #[inline]
+            fn sub(&self, delta: $int) {
+                self.fetch_sub(delta, Ordering::Relaxed);
+            }
+            #[inline]
+            fn swap(&self, value: $int) -> $int {
+                <$atomic>::swap(self, value, Ordering::AcqRel)
+            }
+            #[inline]
+            fn replace_if(&self, old: $int, new: $int) -> bool {
+                self.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             }
         }
     )*};

@@ -1,7 +1,44 @@
 //! The allocators: everything that both policies share, and what they differ in.
+//!
+//! A track is an [`page_alloc::Mm`]: frames, zones and rules ([`buddy::Buddy`]), a
+//! [`placement::Placement`] that says where free blocks are kept and which one serves a request,
+//! and a [`cache::Cache`] of per-CPU lists in front. Everything is generic over the lock
+//! [`flavour::Flavour`] and dispatched statically.
 
+pub mod allocated;
 pub mod allocator;
+pub mod buddy;
+pub mod cache;
+pub mod census;
+pub mod check;
+pub mod claim;
+pub mod clock;
+pub mod compaction;
+pub mod contig;
+pub mod counters;
+pub mod flags;
 pub mod flavour;
 pub mod frames;
+pub mod geometry;
+pub mod highatomic;
+pub mod hotplug;
+pub mod load;
+pub mod page_alloc;
+pub mod pageblock;
+pub mod pcp;
+pub mod pcp_limits;
+pub mod placement;
+pub mod reclaim;
 pub mod request;
+pub mod rmqueue;
 pub mod settings;
+pub mod slowpath;
+pub mod stock;
+pub mod take;
+pub mod track;
+pub mod watermark;
+pub mod zone;
+pub mod zone_free;
+
+/// The stock allocator, replayed by one thread.
+pub type StockMm = page_alloc::Mm<flavour::Up, stock::Stock, pcp::StockPcp<flavour::Up>>;

@@ -1,0 +1,70 @@
+//! Contiguous allocation: which 1 GiB regions a request would get.
+//!
+//! `stock-allocator` 4.4.
+
+use fragscope_trace::page::Content;
+
+use super::buddy::Buddy;
+use super::cache::Cache;
+use super::flags::Mark;
+use super::flavour::{Flavour, Word};
+use super::frames::Frame;
+use super::geometry::{Region, RegionId};
+use super::page_alloc::Mm;
+use super::placement::Placement;
+
+impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
+    /// Starts of the regions that a gigantic hugetlb request would get now, each by itself, in
+    /// the order of the zonelists: zones from NORMAL downwards, starts ascending.
+    pub fn contig_obtainable(&self) -> Vec<Frame> {
+        let buddy = &self.buddy;
+        let reserve: u64 = buddy.zones.iter().map(|zone| zone.mark(Mark::High)).sum();
+        let free: u64 =
+            buddy.zones.iter().map(|zone| zone.free_pages.get() + self.cache.pages(zone)).sum();
+        let mut zones: Vec<_> =
+            buddy.zones.iter().filter(|z| z.kind.gigantic_obtainable()).collect();
+        zones.sort_by_key(|zone| (zone.node, std::cmp::Reverse(zone.kind)));
+        let regions = || buddy.geometry.regions.iter().enumerate();
+        let mut starts = Vec::new();
+        for zone in zones {
+            for (id, region) in regions().filter(|(_, region)| region.zone == zone.id) {
+                let id = RegionId(id as u32);
+                if buddy.region_can_move(id, region) {
+                    let movable = buddy.region_pages(id, Content::is_movable);
+                    let outside = free - buddy.region_pages(id, Content::is_free).min(free);
+                    if movable == 0 || movable + reserve <= outside {
+                        starts.push(region.start);
+                    }
+                }
+            }
+        }
+        starts
+    }
+}
+
+impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
+    fn region_pages(&self, id: RegionId, wanted: impl Fn(Content) -> bool) -> u64 {
+        let of = |c: &Content| u64::from(self.census.pages(id, *c));
+        Content::ALL.iter().filter(|c| wanted(**c)).map(of).sum()
+    }
+
+    /// Whether a region is whole and holds nothing but free and movable pages.
+    fn region_can_move(&self, id: RegionId, region: &Region) -> bool {
+        let pages = u64::from(region.end - region.start);
+        let movable = |c: Content| c.is_free() || c.is_movable();
+        pages == 1 << self.geometry.region_order && self.region_pages(id, movable) == pages
+    }
+
+    /// Regions with a pageblock of unmovable, reclaimable or highatomic type.
+    pub fn block_type_tainted(&self) -> u64 {
+        use fragscope_trace::page::Migratetype::{HighAtomic, Reclaimable, Unmovable};
+        let mut tainted = vec![false; self.geometry.regions.len()];
+        for block in self.blocks.online() {
+            if matches!(self.blocks.own_type(block), Unmovable | Reclaimable | HighAtomic) {
+                let region = self.geometry.region_of(self.geometry.block_start(block));
+                tainted[region.0 as usize] = true;
+            }
+        }
+        tainted.into_iter().filter(|t| *t).count() as u64
+    }
+}

@@ -1,0 +1,164 @@
+//! Memory and CPUs that come and go, and the watermarks and limits that follow.
+//!
+//! `stock-allocator` 1.5 (recomputation), 5.3 (hotplug rows).
+
+use fragscope_trace::machine::{Machine, ZoneKind};
+use fragscope_trace::page::{Content, CpuId, PfnRange};
+
+use super::buddy::ListEnd;
+use super::cache::Cache;
+use super::flavour::{Flavour, Word};
+use super::frames::{Frame, FrameState, FrameWord};
+use super::geometry::CpuIndex;
+use super::page_alloc::Mm;
+use super::placement::Placement;
+use super::watermark;
+use super::zone::Zone;
+
+impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
+    /// `setup_per_zone_wmarks` and `setup_per_zone_lowmem_reserve` for all zones, and the limits
+    /// of their per-CPU lists.
+    pub(super) fn set_marks(&self) {
+        let zones = &self.buddy.zones;
+        let low = zones.iter().filter(|zone| zone.kind != ZoneKind::Movable);
+        let lowmem = low.map(|zone| zone.managed.get()).sum();
+        for zone in zones {
+            let mut of_node = [0; 4];
+            for other in zones.iter().filter(|other| other.node == zone.node) {
+                of_node[other.kind as usize] += other.managed.get();
+            }
+            let tunables = &self.buddy.tunables;
+            let marks = watermark::watermarks(zone.kind, zone.managed.get(), lowmem, tunables);
+            zone.set_marks(&marks, &watermark::lowmem_reserve(zone.kind, &of_node));
+            self.cache.set_limits(&self.buddy, zone, self.cpus_for(zone));
+        }
+    }
+
+    /// Which CPUs run.
+    pub(super) fn load_cpus(&self, machine: &Machine) {
+        for (runs, cpu) in self.cpu_runs.iter().zip(&machine.cpus) {
+            runs.set(u32::from(cpu.online));
+        }
+        self.count_cpus();
+    }
+
+    fn count_cpus(&self) {
+        for node in &self.cpus_by_node {
+            node.set(0);
+        }
+        for (index, runs) in self.cpu_runs.iter().enumerate() {
+            let node = self.buddy.geometry.node_index_of_cpu(CpuIndex(index as u16));
+            self.cpus_by_node[usize::from(node)].add(u64::from(runs.get()));
+        }
+    }
+
+    /// Online CPUs of a zone's node, or all where it has none.
+    pub(super) fn cpus_for(&self, zone: &Zone<F>) -> u64 {
+        match self.cpus_by_node[usize::from(zone.node)].get() {
+            0 => self.cpus_by_node.iter().map(Word::get).sum::<u64>().max(1),
+            cpus => cpus,
+        }
+    }
+
+    /// A CPU begins to run or stops.
+    pub(super) fn set_cpu(&self, cpu: CpuId, online: bool) {
+        let cpu = self.buddy.geometry.cpu(cpu);
+        self.cpu_runs[usize::from(cpu.0)].set(u32::from(online));
+        self.count_cpus();
+        if online {
+            self.cache.cpu_online(&self.buddy, cpu);
+        } else {
+            self.cache.cpu_offline(&self.buddy, cpu);
+        }
+        for zone in &self.buddy.zones {
+            self.cache.set_limits(&self.buddy, zone, self.cpus_for(zone));
+        }
+    }
+
+    /// Gives the allocator the pages of a range that it does not have yet, as hotplug does: in
+    /// the largest aligned blocks, to list tails. Returns the pages.
+    pub(super) fn grow_range(&self, range: PfnRange) -> u64 {
+        let frames = u64::from(self.buddy.frames.len());
+        let (mut frame, end) = (range.start.0, range.end.0.min(frames));
+        let mut pages = 0;
+        while frame < end {
+            let order = self.largest_absent(frame as Frame, end);
+            if let Some(order) = order {
+                self.grow_block(frame as Frame, order);
+                pages += 1 << order;
+            }
+            frame += 1 << order.unwrap_or(0);
+        }
+        if pages > 0 {
+            self.buddy.counters.grown_pages.add(pages);
+            self.set_marks();
+        }
+        pages
+    }
+
+    /// The order of the largest aligned block at a frame that is absent, below `end`, and inside
+    /// its zone.
+    fn largest_absent(&self, frame: Frame, end: u64) -> Option<u8> {
+        let buddy = &self.buddy;
+        let zone = buddy.zone(buddy.geometry.zone_of(frame)?);
+        let fits = |order: &u8| {
+            let last = u64::from(frame) + (1 << order) - 1;
+            frame & ((1 << order) - 1) == 0
+                && last < end
+                && (zone.start..zone.end).contains(&frame)
+                && last < u64::from(zone.end)
+                && buddy.geometry.in_zone(last as Frame, zone.id)
+                && (frame..=last as Frame)
+                    .all(|f| buddy.frames.word(f).state() == FrameState::Absent)
+        };
+        (0..=buddy.geometry.max_order).take_while(fits).last()
+    }
+
+    fn grow_block(&self, frame: Frame, order: u8) {
+        let buddy = &self.buddy;
+        let zone = buddy.zone_of(frame);
+        for block in buddy.pageblocks_of(frame, order) {
+            if !buddy.blocks.has(block, super::pageblock::BlockFlags::ONLINE) {
+                buddy.blocks.set_migratetype(block, fragscope_trace::page::Migratetype::Movable);
+            }
+            self.bring_online(block);
+        }
+        for inner in frame..frame + (1 << order) {
+            buddy.frames.set_word(inner, FrameWord::free_tail());
+        }
+        buddy.shift(frame, order, Content::Absent, Content::Free);
+        zone.managed.add(1 << order);
+        zone.present.add(1 << order);
+        let _guard = buddy.lock(zone);
+        buddy.free_one_page(zone, frame, order, buddy.migratetype(frame), ListEnd::Tail);
+    }
+
+    /// Takes the pages of a range away. Returns how many.
+    pub(super) fn shrink_range(&self, range: PfnRange) -> u64 {
+        let frames = u64::from(self.buddy.frames.len());
+        let end = range.end.0.min(frames) as Frame;
+        let mut pages = 0;
+        for frame in range.start.0.min(frames) as Frame..end {
+            pages += u64::from(self.remove_page(frame));
+        }
+        if pages > 0 {
+            self.buddy.counters.shrunk_pages.add(pages);
+            self.set_marks();
+        }
+        pages
+    }
+
+    fn remove_page(&self, frame: Frame) -> bool {
+        if self.buddy.frames.word(frame) == FrameWord::ABSENT
+            || self.isolate_exactly(frame, 0).is_err()
+        {
+            return false;
+        }
+        let zone = self.buddy.zone_of(frame);
+        self.buddy.frames.set_word(frame, FrameWord::ABSENT);
+        self.buddy.shift(frame, 0, Content::Free, Content::Absent);
+        zone.managed.sub(1);
+        zone.present.sub(1);
+        true
+    }
+}

@@ -1,0 +1,162 @@
+//! The model's own reclaim: beyond what the trace shows, when a request would fail otherwise.
+//!
+//! A clock hand walks each zone and drops reclaimable pages: file pages first, then movable pages
+//! of unknown kind, then anonymous ones where the host swaps. Which page the kernel would have
+//! chosen cannot be known; address order is at least the same in every run. The logical page is
+//! marked as evicted, so that its later free in the trace is a counted no-op.
+
+use fragscope_trace::page::{Content, CpuId};
+
+use super::cache::Cache;
+use super::flags::{Mark, highest_zone};
+use super::flavour::{Flavour, Word};
+use super::frames::{Frame, FrameState, NOWHERE};
+use super::page_alloc::{Context, Mm};
+use super::placement::Placement;
+use super::request::FreeEntry;
+use super::zone::Zone;
+
+/// `SWAP_CLUSTER_MAX`: pages per round of direct reclaim.
+const SWAP_CLUSTER_MAX: u32 = 32;
+
+impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
+    /// Classes of pages in the order in which they are dropped.
+    fn reclaimable(&self) -> impl Iterator<Item = Content> + use<F, P, C> {
+        let settings = &self.buddy.settings;
+        let classes = [
+            (Content::File, true),
+            (Content::Movable, settings.reclaim_movable),
+            (Content::Anon, settings.swap),
+        ];
+        classes.into_iter().filter(|(_, on)| *on).map(|(content, _)| content)
+    }
+
+    /// `__perform_reclaim`: drops up to [`SWAP_CLUSTER_MAX`] pages from the zones that may serve
+    /// the request. Returns how many it dropped.
+    pub(super) fn direct_reclaim(&self, context: &Context<'_>) -> u32 {
+        if !self.buddy.settings.direct_reclaim {
+            return 0;
+        }
+        self.buddy.counters.reclaim_direct.add(1);
+        let mut left = SWAP_CLUSTER_MAX.max(1 << context.request.order);
+        let wanted = left;
+        for zone in self.zones(context) {
+            left -= self.reclaim_zone(zone, left, context.request.cpu);
+            if left == 0 {
+                break;
+            }
+        }
+        wanted - left
+    }
+
+    /// Drops up to `pages` pages of a zone. Returns how many.
+    pub(super) fn reclaim_zone(&self, zone: &Zone<F>, pages: u32, cpu: CpuId) -> u32 {
+        let mut left = pages;
+        for class in self.reclaimable() {
+            left -= self.reclaim_class(zone, class, left, cpu);
+            if left == 0 {
+                break;
+            }
+        }
+        pages - left
+    }
+
+    /// One turn of the clock hand for one class of pages. Regions without such pages are skipped.
+    fn reclaim_class(&self, zone: &Zone<F>, class: Content, pages: u32, cpu: CpuId) -> u32 {
+        let (mut hand, span) = (zone.reclaim_hand.get().max(zone.start), zone.end - zone.start);
+        let (mut dropped, mut walked) = (0, 0);
+        while dropped < pages && walked < span {
+            if hand >= zone.end {
+                hand = zone.start;
+            }
+            let step = match self.without(zone, hand, class) {
+                Some(skip) => skip,
+                None => {
+                    dropped += u32::from(self.drop_page(hand, class, cpu));
+                    1
+                }
+            };
+            hand += step;
+            walked += step;
+        }
+        zone.reclaim_hand.set(hand);
+        dropped
+    }
+
+    /// How many frames from `hand` on certainly hold no page of `class`.
+    fn without(&self, zone: &Zone<F>, hand: Frame, class: Content) -> Option<u32> {
+        let geometry = &self.buddy.geometry;
+        if !geometry.in_zone(hand, zone.id) {
+            return Some(geometry.pageblock_pages() - hand % geometry.pageblock_pages());
+        }
+        let region = geometry.region_of(hand);
+        if self.buddy.census.pages(region, class) == 0 {
+            return Some(geometry.regions[region.0 as usize].end - hand);
+        }
+        let word = self.buddy.frames.word(hand);
+        let free =
+            matches!(word.state(), FrameState::Buddy | FrameState::Pcp | FrameState::Isolated);
+        free.then(|| 1 << word.order())
+    }
+
+    /// Drops one page if it is of `class`.
+    fn drop_page(&self, frame: Frame, class: Content, cpu: CpuId) -> bool {
+        let word = self.buddy.frames.word(frame);
+        if word.state() != FrameState::Allocated || word.content() != class {
+            return false;
+        }
+        let owner = self.buddy.frames.owner(frame);
+        if self.free_pages(frame, 0, cpu, FreeEntry::Normal).is_err() {
+            return false;
+        }
+        if owner != NOWHERE {
+            self.buddy.frames.evict(owner);
+        }
+        let counters = &self.buddy.counters;
+        match class {
+            Content::File => counters.reclaimed_file.add(1),
+            Content::Anon => counters.reclaimed_anon.add(1),
+            _ => counters.reclaimed_movable.add(1),
+        }
+        true
+    }
+
+    /// `wake_all_kswapds`
+    pub(super) fn wake_kswapds(&self, context: &Context<'_>) {
+        debug_assert_eq!(context.highest, highest_zone(context.request.gfp));
+        for zone in self.zones(context) {
+            self.wake_kswapd(zone, context.request.order);
+        }
+    }
+
+    /// `wakeup_kswapd`: notes that a zone wants background work.
+    pub(super) fn wake_kswapd(&self, zone: &Zone<F>, order: u8) {
+        self.buddy.counters.kswapd_wakeups.add(1);
+        zone.kswapd_order.set(zone.kswapd_order.get().max(u32::from(order) + 1));
+    }
+
+    /// `balance_pgdat`, once per tick for zones that asked. The pages that the kernel's own
+    /// kswapd reclaimed are frees in the trace; what is left to model is the end of a boost, and
+    /// reclaim up to the high watermark where that is switched on.
+    pub(super) fn kswapd_tick(&self) {
+        for zone in &self.buddy.zones {
+            if zone.kswapd_order.get() == 0 {
+                continue;
+            }
+            zone.kswapd_order.set(0);
+            if self.buddy.settings.kswapd_reclaim {
+                self.reclaim_to_high(zone);
+            }
+            zone.boost.set(0);
+        }
+    }
+
+    fn reclaim_to_high(&self, zone: &Zone<F>) {
+        let first_cpu = CpuId(0);
+        while zone.free_pages.get() <= zone.mark(Mark::High) {
+            if self.reclaim_zone(zone, SWAP_CLUSTER_MAX, first_cpu) == 0 {
+                break;
+            }
+        }
+    }
+}
