@@ -41,4 +41,18 @@ pub mod zone;
 pub mod zone_free;
 
 /// The stock allocator, replayed by one thread.
-pub type StockMm = page_alloc::Mm<flavour::Up, stock::Stock, pcp::StockPcp<flavour::Up>>;
+pub type StockAllocator = page_alloc::Mm<flavour::Up, stock::Stock, pcp::StockPcp<flavour::Up>>;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::flavour::{Smp, Up};
+    use super::{page_alloc::Mm, pcp::StockPcp, stock::Stock};
+
+    super::testing::allocator_suite! {
+        stock: Mm<Up, Stock, StockPcp<Up>>;
+        stock_of_threads: Mm<Smp, Stock, StockPcp<Smp>>;
+    }
+}

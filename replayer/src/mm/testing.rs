@@ -1,0 +1,426 @@
+//! One test suite for every allocator: random work, checked after each step against a naive
+//! oracle that only knows which logical page should live somewhere.
+//!
+//! An implementation runs it with `allocator_suite!(Type)`.
+
+use std::collections::BTreeMap;
+
+use fragscope_trace::gfp::Gfp;
+use fragscope_trace::machine::{Cpu, Machine, Watermarks, Zone, ZoneKind};
+use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
+use fragscope_trace::snapshot::{PageRun, Snapshot, SnapshotRole, SnapshotSource};
+use proptest::prelude::*;
+
+use super::allocator::PageAllocator;
+use super::frames::{Frame, FrameState};
+use super::request::{Entry, FreeEntry, Refusal, Request};
+use super::settings::Settings;
+
+/// Zones of a test machine: node, kind, first frame, frames.
+pub(crate) type ZoneShape = (u16, ZoneKind, u64, u64);
+
+/// A machine with pageblocks of `block_order` pages, two CPUs on each node.
+pub(crate) fn machine(block_order: u8, zones: &[ZoneShape]) -> Machine {
+    let nodes = zones.iter().map(|z| z.0).max().unwrap_or(0) + 1;
+    let cpu = |id: u16| Cpu { id: CpuId(id), node: id / 2, online: true };
+    let zone = |shape: &ZoneShape| Zone {
+        node: shape.0,
+        kind: shape.1,
+        start_pfn: Pfn(shape.2),
+        spanned_pages: shape.3,
+        present_pages: shape.3,
+        managed_pages: shape.3,
+        watermarks: Watermarks::default(),
+        watermark_boost: 0,
+        lowmem_reserve: Vec::new(),
+        free_pages: 0,
+        reserved_highatomic: None,
+        flags: None,
+        buddy_blocks: Vec::new(),
+        pagesets: Vec::new(),
+    };
+    Machine {
+        hostname: "test".into(),
+        kernel_release: "6.18.0".into(),
+        arch: "x86_64".into(),
+        page_size: 4096,
+        pageblock_order: block_order,
+        max_page_order: block_order + 1,
+        cpus: (0..2 * nodes).map(cpu).collect(),
+        zones: zones.iter().map(zone).collect(),
+        ram: zones.iter().map(|z| PfnRange::new(Pfn(z.2), z.3)).collect(),
+        sysctls: BTreeMap::from([("min_free_kbytes".to_owned(), 128)]),
+        facts: BTreeMap::new(),
+    }
+}
+
+/// A snapshot of a machine whose pages are all free but for `runs` (start, pages, content).
+pub(crate) fn snapshot(machine: &Machine, runs: &[(u64, u64, Content)]) -> Snapshot {
+    let mut all = Vec::new();
+    for zone in &machine.zones {
+        let span = zone.span();
+        let mut at = span.start;
+        let inside = |r: &&(u64, u64, Content)| span.contains(Pfn(r.0));
+        for (start, pages, content) in runs.iter().filter(inside) {
+            push_run(&mut all, at, Pfn(*start), Content::Free);
+            push_run(&mut all, Pfn(*start), Pfn(start + pages), *content);
+            at = Pfn(start + pages);
+        }
+        push_run(&mut all, at, span.end, Content::Free);
+    }
+    Snapshot {
+        source: SnapshotSource::Synthetic,
+        role: SnapshotRole::Opening,
+        begin_ns: 0,
+        end_ns: 0,
+        machine: machine.clone(),
+        chunks: Vec::new(),
+        runs: all,
+        pageblocks: Vec::new(),
+        lists: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn push_run(runs: &mut Vec<PageRun>, start: Pfn, end: Pfn, content: Content) {
+    let migratetype = match content {
+        Content::Kernel => Migratetype::Unmovable,
+        Content::Reclaimable => Migratetype::Reclaimable,
+        _ => Migratetype::Movable,
+    };
+    if start < end {
+        runs.push(PageRun { start, pages: end.0 - start.0, content, order: 0, migratetype });
+    }
+}
+
+/// Settings for machines of a few hundred pages: regions of eight pageblocks.
+pub(crate) fn small_settings(block_order: u8) -> Settings {
+    Settings { region_order: u64::from(block_order) + 3, ..Settings::default() }
+}
+
+/// One random step.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Alloc { order: u8, shape: usize, cpu: u16, entry: u8 },
+    Free { which: usize, piece: u8, cpu: u16, nolock: bool },
+    FreeNeighbours { which: usize, cpu: u16 },
+    SetContent { which: usize, content: usize },
+    Advance { ms: u64 },
+    Cpu { cpu: u16, online: bool },
+    Take { frame: u32, order: u8 },
+    Shrink { frame: u64, pages: u64 },
+    Grow { frame: u64, pages: u64 },
+}
+
+/// Shapes of requests: the common callers of a kernel.
+pub(crate) fn shapes() -> Vec<Gfp> {
+    let thp = Gfp::HIGHUSER_MOVABLE | Gfp::COMP | Gfp::NOMEMALLOC | Gfp::NOWARN;
+    vec![
+        Gfp::HIGHUSER_MOVABLE,
+        Gfp::KERNEL,
+        Gfp::KERNEL | Gfp::RECLAIMABLE,
+        Gfp::ATOMIC,
+        Gfp::NOWAIT,
+        Gfp::NOWAIT | Gfp::MOVABLE,
+        Gfp::KERNEL | Gfp::NORETRY | Gfp::NOWARN,
+        Gfp::KERNEL | Gfp::RETRY_MAYFAIL,
+        Gfp::KERNEL | Gfp::DMA32,
+        Gfp::KERNEL | Gfp::NOFAIL,
+        Gfp::KERNEL | Gfp::THISNODE,
+        Gfp::ATOMIC | Gfp::MEMALLOC,
+        thp - Gfp::DIRECT_RECLAIM - Gfp::KSWAPD_RECLAIM,
+        thp,
+    ]
+}
+
+/// Random steps; `max_order` is one more than the machine serves.
+pub(crate) fn steps(max_order: u8, frames: u32) -> impl Strategy<Value = Vec<Step>> {
+    let wide = u64::from(frames);
+    let alloc = (0..=max_order, 0..shapes().len(), 0..5u16, 0..8u8)
+        .prop_map(|(order, shape, cpu, entry)| Step::Alloc { order, shape, cpu, entry });
+    // Most requests are small, as in a kernel.
+    let small = (0..3u8, 0..shapes().len(), 0..5u16, 0..8u8)
+        .prop_map(|(order, shape, cpu, entry)| Step::Alloc { order, shape, cpu, entry });
+    let free = (any::<usize>(), 0..4u8, 0..5u16, any::<bool>())
+        .prop_map(|(which, piece, cpu, nolock)| Step::Free { which, piece, cpu, nolock });
+    let step = prop_oneof![
+        6 => alloc,
+        10 => small,
+        12 => free,
+        2 => (any::<usize>(), 0..5u16).prop_map(|(which, cpu)| Step::FreeNeighbours { which, cpu }),
+        3 => (any::<usize>(), 0..Content::COUNT)
+            .prop_map(|(which, content)| Step::SetContent { which, content }),
+        2 => (1..3000u64).prop_map(|ms| Step::Advance { ms }),
+        1 => (0..5u16, any::<bool>()).prop_map(|(cpu, online)| Step::Cpu { cpu, online }),
+        1 => (0..frames, 0..=max_order).prop_map(|(frame, order)| Step::Take { frame, order }),
+        1 => (0..wide, 1..64u64).prop_map(|(frame, pages)| Step::Shrink { frame, pages }),
+        1 => (0..wide, 1..64u64).prop_map(|(frame, pages)| Step::Grow { frame, pages }),
+    ];
+    prop::collection::vec(step, 1..250)
+}
+
+/// What an allocated logical page must look like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Page {
+    content: Content,
+}
+
+/// An allocator and what must be true of it.
+pub(crate) struct Oracle<A> {
+    pub(crate) mm: A,
+    /// Logical pages that live somewhere, by kernel pfn.
+    pages: BTreeMap<u32, Page>,
+    managed: u64,
+    now: u64,
+}
+
+impl<A: PageAllocator> Oracle<A> {
+    pub(crate) fn new(snapshot: &Snapshot, settings: &Settings, boot: bool) -> Oracle<A> {
+        let mm = A::build(&snapshot.machine, settings).expect("the test machine is sound");
+        if boot {
+            mm.boot(snapshot);
+        } else {
+            mm.load(snapshot);
+        }
+        let mut pages = BTreeMap::new();
+        for frame in 0..mm.frames().len() {
+            let word = mm.frames().word(frame);
+            if word.state() == FrameState::Allocated {
+                pages.insert(frame, Page { content: word.content() });
+            }
+        }
+        let managed = total(&mm) - reserved(&mm);
+        let oracle = Oracle { mm, pages, managed, now: 0 };
+        oracle.check();
+        oracle
+    }
+
+    /// The smallest kernel pfn without a logical page.
+    fn unused(&self, count: usize) -> Vec<u32> {
+        (0..self.mm.frames().len())
+            .filter(|pfn| !self.pages.contains_key(pfn))
+            .take(count)
+            .collect()
+    }
+
+    pub(crate) fn step(&mut self, step: &Step) {
+        match step {
+            Step::Alloc { order, shape, cpu, entry } => {
+                let entry = match entry {
+                    0 => Entry::NoLock,
+                    1 => Entry::Bulk,
+                    _ => Entry::Normal,
+                };
+                let gfp = shapes()[*shape];
+                let request = Request { entry, ..Request::new(*order, gfp, CpuId(*cpu)) };
+                self.alloc(&request).ok();
+            }
+            Step::Free { which, piece, cpu, nolock } => self.free(*which, *piece, *cpu, *nolock),
+            Step::FreeNeighbours { which, cpu } => self.free_neighbours(*which, *cpu),
+            Step::SetContent { which, content } => self.set_content(*which, *content),
+            Step::Advance { ms } => {
+                self.now += ms * 1_000_000;
+                self.mm.advance(self.now);
+            }
+            Step::Cpu { cpu, online: true } => self.mm.cpu_online(CpuId(*cpu)),
+            Step::Cpu { cpu, online: false } => self.mm.cpu_offline(CpuId(*cpu)),
+            Step::Take { frame, order } => self.take(*frame, *order),
+            Step::Shrink { frame, pages } => {
+                self.managed -= self.mm.shrink(PfnRange::new(Pfn(*frame), *pages));
+            }
+            Step::Grow { frame, pages } => {
+                let before = total(&self.mm);
+                self.mm.grow(PfnRange::new(Pfn(*frame), *pages));
+                self.managed += total(&self.mm) - before;
+            }
+        }
+        self.forget_evicted();
+        self.check();
+    }
+
+    pub(crate) fn alloc(&mut self, request: &Request) -> Result<Frame, Refusal> {
+        let frame = self.mm.alloc(request)?;
+        assert_eq!(frame & ((1 << request.order) - 1), 0, "{request:?} got {frame:#x}");
+        self.own(frame, request.order, request.content);
+        Ok(frame)
+    }
+
+    /// Settles new logical pages in a block just handed out.
+    fn own(&mut self, frame: Frame, order: u8, content: Content) {
+        // What the allocator dropped to make room is gone before the new pages come.
+        self.forget_evicted();
+        let pfns = self.unused(1 << order);
+        assert_eq!(pfns.len(), 1 << order, "more pages than frames");
+        for (pfn, frame) in pfns.into_iter().zip(frame..) {
+            let taken = self.pages.keys().find(|p| self.mm.frames().place(**p) == Some(frame));
+            assert_eq!(taken, None, "frame {frame:#x} is handed out twice");
+            self.mm.frames().settle(pfn, frame);
+            self.pages.insert(pfn, Page { content });
+        }
+    }
+
+    fn pick(&self, which: usize) -> Option<(u32, Frame)> {
+        let index = which.checked_rem(self.pages.len())?;
+        let pfn = *self.pages.keys().nth(index)?;
+        Some((pfn, self.mm.frames().place(pfn)?))
+    }
+
+    /// Frees the whole allocation that holds a page, or an aligned piece of it.
+    fn free(&mut self, which: usize, piece: u8, cpu: u16, nolock: bool) {
+        let Some((_, frame)) = self.pick(which) else { return };
+        let (head, whole) = self.block_of(frame);
+        let order = if piece == 0 { whole } else { whole.min(piece - 1) };
+        let start = if piece == 0 { head } else { frame >> order << order };
+        let entry = if nolock { FreeEntry::NoLock } else { FreeEntry::Normal };
+        self.free_at(start, order, cpu, entry);
+    }
+
+    pub(crate) fn free_at(&mut self, start: Frame, order: u8, cpu: u16, entry: FreeEntry) {
+        for frame in start..start + (1 << order) {
+            let pfn = self.mm.frames().owner(frame);
+            assert!(self.pages.remove(&pfn).is_some(), "frame {frame:#x} is owned by {pfn:#x}");
+            self.mm.frames().unsettle(pfn);
+        }
+        self.mm.free(start, order, CpuId(cpu), entry).expect("all pages are allocated");
+    }
+
+    /// Frees an aligned block whose pages are all allocated, whoever allocated them.
+    fn free_neighbours(&mut self, which: usize, cpu: u16) {
+        let Some((_, frame)) = self.pick(which) else { return };
+        let allocated = |f: Frame| {
+            f < self.mm.frames().len() && self.mm.frames().word(f).state() == FrameState::Allocated
+        };
+        let whole = |order: &u8| {
+            let start = frame >> order << order;
+            (start..start + (1 << order)).all(allocated)
+        };
+        let order = (0..=6).take_while(whole).last().unwrap_or(0);
+        self.free_at(frame >> order << order, order, cpu, FreeEntry::Normal);
+    }
+
+    fn block_of(&self, frame: Frame) -> (Frame, u8) {
+        let tail = super::frames::Mark::TAIL;
+        (0..32)
+            .map(|order| (frame >> order << order, self.mm.frames().word(frame >> order << order)))
+            .find(|(_, word)| !word.marks().contains(tail))
+            .map(|(head, word)| (head, word.order()))
+            .expect("every allocated page has a head")
+    }
+
+    fn set_content(&mut self, which: usize, content: usize) {
+        let Some((pfn, frame)) = self.pick(which) else { return };
+        let content = Content::ALL[content];
+        self.mm.set_content(frame, content);
+        if content.is_allocated() {
+            self.pages.insert(pfn, Page { content });
+        }
+    }
+
+    fn take(&mut self, frame: u32, order: u8) {
+        let frame = frame >> order << order;
+        let free = |f: Frame| {
+            f < self.mm.frames().len()
+                && !matches!(
+                    self.mm.frames().word(f).state(),
+                    FrameState::Allocated | FrameState::Absent | FrameState::Reserved
+                )
+        };
+        let expected = (frame..frame + (1 << order)).find(|f| !free(*f));
+        let taken = self.mm.take(frame, order, Content::Kernel, Migratetype::Unmovable);
+        assert_eq!(taken.is_err(), expected.is_some(), "take {frame:#x} {order}: {taken:?}");
+        if taken.is_ok() {
+            self.own(frame, order, Content::Kernel);
+        }
+    }
+
+    fn forget_evicted(&mut self) {
+        let frames = self.mm.frames();
+        self.pages.retain(|pfn, _| !frames.is_evicted(*pfn));
+    }
+
+    /// Every logical page lives in a frame of its own that holds what it should, no other frame
+    /// is allocated, and free and allocated pages are all there is.
+    pub(crate) fn check(&self) {
+        self.mm.check_invariants();
+        let frames = self.mm.frames();
+        for (pfn, page) in &self.pages {
+            let frame = frames.place(*pfn).expect("a logical page is lost");
+            assert_eq!(frames.owner(frame), *pfn, "owner of frame {frame:#x}");
+            let word = frames.word(frame);
+            assert_eq!(word.state(), FrameState::Allocated, "frame {frame:#x} of {pfn:#x}");
+            assert_eq!(word.content(), page.content, "content of {frame:#x}");
+        }
+        let allocated = (0..frames.len())
+            .filter(|frame| frames.word(*frame).state() == FrameState::Allocated)
+            .count();
+        assert_eq!(allocated, self.pages.len(), "allocated frames");
+        let (buddy, cached) = self.mm.free_pages();
+        let parked: u64 =
+            self.mm.census().iter().map(|r| u64::from(r.pages[Content::Isolated.index()])).sum();
+        assert_eq!(buddy + cached + parked + allocated as u64, self.managed, "pages in all");
+    }
+}
+
+/// Pages that exist by the census.
+fn total<A: PageAllocator>(mm: &A) -> u64 {
+    mm.census().iter().map(|r| r.count(|c| c != Content::Absent)).sum()
+}
+
+fn reserved<A: PageAllocator>(mm: &A) -> u64 {
+    mm.census().iter().map(|r| r.count(|c| c == Content::Reserved)).sum()
+}
+
+/// Test machines: one node with two zones, two nodes, and one with ragged edges and holes.
+pub(crate) fn machines() -> Vec<(Machine, Vec<(u64, u64, Content)>)> {
+    use ZoneKind::{Dma32, Movable, Normal};
+    let (reserved, absent) = (Content::Reserved, Content::Absent);
+    vec![
+        (machine(4, &[(0, Dma32, 0, 256), (0, Normal, 256, 1024)]), vec![(0, 5, reserved)]),
+        (
+            machine(4, &[(0, Dma32, 0, 256), (0, Normal, 256, 256), (1, Normal, 512, 512)]),
+            vec![(300, 40, Content::Kernel), (700, 33, Content::Anon), (800, 64, Content::File)],
+        ),
+        (
+            machine(3, &[(0, Dma32, 1, 254), (0, Normal, 256, 300), (0, Movable, 640, 200)]),
+            vec![(9, 30, reserved), (40, 50, absent), (300, 100, absent), (410, 7, Content::Slab)],
+        ),
+    ]
+}
+
+/// Runs random steps on one of the test machines.
+pub(crate) fn random_work<A: PageAllocator>(which: usize, boot: bool, pcp: bool, steps: &[Step]) {
+    let (machine, runs) = machines().swap_remove(which);
+    let settings = Settings { pcp, ..small_settings(machine.pageblock_order) };
+    let mut oracle = Oracle::<A>::new(&snapshot(&machine, &runs), &settings, boot);
+    for step in steps {
+        oracle.step(step);
+    }
+}
+
+/// The tests that every allocator must pass.
+macro_rules! allocator_suite {
+    ($($name:ident: $allocator:ty;)*) => {$(
+        mod $name {
+            use super::*;
+            use $crate::mm::testing;
+
+            proptest::proptest! {
+                #[test]
+                fn one_node(work in testing::steps(6, 1280), boot: bool, pcp: bool) {
+                    testing::random_work::<$allocator>(0, boot, pcp, &work);
+                }
+
+                #[test]
+                fn two_nodes(work in testing::steps(6, 1024), boot: bool, pcp: bool) {
+                    testing::random_work::<$allocator>(1, boot, pcp, &work);
+                }
+
+                #[test]
+                fn ragged_zones(work in testing::steps(5, 860), boot: bool, pcp: bool) {
+                    testing::random_work::<$allocator>(2, boot, pcp, &work);
+                }
+            }
+        }
+    )*};
+}
+pub(crate) use allocator_suite;
