@@ -40,8 +40,8 @@ pub mod watermark;
 pub mod zone;
 pub mod zone_free;
 
-/// The stock allocator, replayed by one thread.
-pub type StockAllocator = page_alloc::Mm<flavour::Up, stock::Stock, pcp::StockPcp<flavour::Up>>;
+/// The stock allocator for one thread.
+pub type StockMm = page_alloc::Mm<flavour::Up, stock::Stock, pcp::StockPcp<flavour::Up>>;
 
 #[cfg(test)]
 pub(crate) mod testing;
