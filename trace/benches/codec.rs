@@ -50,7 +50,11 @@ struct Cpu {
 impl Cpu {
     /// The next event's pfn, and whether it is an allocation.
     fn step(&mut self, fresh: &mut u64, random: &mut Random) -> (u64, bool) {
-        if let Some(pfn) = self.giving.pop() {
+        let last = self.giving.len().saturating_sub(1);
+        let out_of_turn =
+            if random.below(12) == 0 { random.below(last as u64 + 1) as usize } else { last };
+        if !self.giving.is_empty() {
+            let pfn = self.giving.remove(out_of_turn);
             self.free.push(pfn);
             return (pfn, false);
         }
@@ -65,7 +69,7 @@ impl Cpu {
         }
         self.taking -= 1;
         let pfn = self.free.pop().unwrap_or_else(|| {
-            *fresh = if random.below(40) == 0 { random.below(1 << 22) } else { *fresh + 1 };
+            *fresh = if random.below(14) == 0 { random.below(1 << 22) } else { *fresh + 1 };
             *fresh
         });
         if let Some(group) = self.held.last_mut() {
@@ -84,7 +88,8 @@ fn synthetic(count: usize) -> Vec<PageEvent> {
         if random.below(12) == 0 {
             cpu = random.below(2) as usize;
         }
-        time += 150 + random.below(900) + random.below(300) * random.below(10) / 9;
+        let magnitude = random.below(13);
+        time += 200 + random.below(400) + random.below(1 << magnitude);
         let (pfn, taken) = cpus[cpu].step(&mut fresh, &mut random);
         let id = CpuId(cpu as u16);
         if !taken {

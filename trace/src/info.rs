@@ -11,7 +11,7 @@ use crate::event::{
 use crate::frame::Frame;
 use crate::header::{End, Header};
 use crate::page::{Content, Migratetype};
-use crate::reader::{ReadError, Skipped, TraceReader, Truncation};
+use crate::reader::{Limits, ReadError, Skipped, TraceReader, Truncation};
 use crate::snapshot::{Snapshot, SnapshotRole, SnapshotSource};
 
 /// What a trace contains.
@@ -261,6 +261,6 @@ impl SnapshotInfo {
 
 /// Decodes all of `bytes` as a trace, within `limits`, and counts what it holds: the entry point
 /// for tests with hostile input.
-pub fn decode_any(bytes: &[u8], limits: crate::reader::Limits) -> Result<TraceInfo, ReadError> {
+pub fn decode_any(bytes: &[u8], limits: Limits) -> Result<TraceInfo, ReadError> {
     TraceInfo::read(&mut TraceReader::with_limits(bytes, limits)?)
 }

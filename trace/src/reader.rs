@@ -161,7 +161,7 @@ pub struct TraceReader<R> {
 }
 
 impl<R: Read> TraceReader<R> {
-    /// Opens a trace: reads its header.
+    /// Opens a trace: reads its header. On a socket with a timeout, set that afterwards.
     pub fn new(input: R) -> Result<TraceReader<R>, ReadError> {
         TraceReader::with_limits(input, Limits::default())
     }

@@ -93,6 +93,21 @@ fn claims_do_not_allocate() {
         assert!(peak_of(&counts, LIMITS) < MIB, "kind {kind}");
     }
 
+    // Kernel stacks of a million empty names: one byte each becomes a string.
+    let mut stack = vec![0, 1];
+    stack.extend([0; 8]);
+    // Position, time, cpu; a length of 1,000,005; kind 3, id 1, 1,000,000 names.
+    stack.extend([0, 0, 0, 0xc5, 0x84, 0x3d, 3, 1, 0xc0, 0x84, 0x3d]);
+    stack.extend(vec![0; 1_000_000]);
+    let stacks = [header(), packed(3, &stack)].concat();
+    let peak = peak_of(&stacks, LIMITS);
+    assert!(peak > 20 * MIB && peak < 64 * MIB, "{peak}");
+    let mut many = stack[..10].to_vec();
+    many[1] = 20;
+    many.extend(stack[10..].repeat(20));
+    let stacks = [header(), packed(3, &many)].concat();
+    assert!(peak_of(&stacks, LIMITS) < 32 * MIB, "{}", peak_of(&stacks, LIMITS));
+
     // Snapshot parts without end, 262,144 runs each from a few bytes.
     let mut part = vec![0x80, 0x80, 0x10];
     part.extend(vec![0; 2 << 18]);

@@ -15,6 +15,10 @@ use crate::page::{CpuId, MAX_EVENT_ORDER};
 pub(crate) const MAX_SIDE_BYTES: usize = 1 << 20;
 /// A frame that has this many bytes of side events takes no more.
 const FULL_BYTES: usize = 1 << 20;
+/// Most bytes of all side events of a frame: one more than full, and that one as long as may be.
+const MAX_BYTES: u64 = (FULL_BYTES + MAX_SIDE_BYTES + 64) as u64;
+/// Largest number that a kind will ever have; it bounds the list of unknown ones.
+const MAX_KIND: u64 = u16::MAX as u64;
 /// Fewest bytes of a side event: five of one byte.
 const MIN_BYTES: usize = 5;
 
@@ -89,6 +93,10 @@ pub(crate) fn decode(
     if needed > left {
         return Err(DecodeError::Short { what: "side events", needed, left });
     }
+    if left > MAX_BYTES {
+        let (found, limit) = (left, MAX_BYTES);
+        return Err(DecodeError::Limit { what: "bytes of side events", found, limit });
+    }
     let mut at = 0u64;
     for _ in 0..count {
         at = at.saturating_add(input.varint("position of a side event")?);
@@ -117,7 +125,7 @@ fn take_cpu(input: &mut Input<'_>) -> Result<Option<CpuId>, DecodeError> {
 
 /// The kind, or the number of an unknown one.
 fn decode_kind(fields: &[u8]) -> Result<Result<SideKind, u64>, DecodeError> {
-    let number = Input::new(fields).varint("kind of a side event")?;
+    let number = Input::new(fields).up_to("kind of a side event", MAX_KIND)?;
     if number >= SideKind::COUNT {
         return Ok(Err(number));
     }
