@@ -1,0 +1,6 @@
+//! Where traces come from: this host's agent, a socket, a pipe, a file.
+//!
+//! A [`source::Source`] gives frames and tells how its connection stands ([`phase`]). Nothing
+//! here looks into a frame.
+
+pub mod phase;

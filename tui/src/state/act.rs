@@ -1,0 +1,223 @@
+//! What each action does to the state.
+
+use crossterm::event::{KeyCode, KeyEvent};
+use fragscope_replay::observe::StartState;
+
+use super::State;
+use super::rows::{row_count, sorts};
+use super::seek::{Wanted, parse};
+use super::ui::{Prompt, PromptKind, ViewId, ZOOMS};
+use crate::input::Action;
+
+/// What the program must do outside the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Leave.
+    Quit,
+    /// Write the screen to a file.
+    ExportSvg,
+}
+
+/// Rows that a page of a list moves by.
+const PAGE_ROWS: isize = 10;
+
+impl State {
+    /// Does what the user asked for.
+    pub fn act(&mut self, action: Action) -> Option<Effect> {
+        self.ui.message = None;
+        match action {
+            Action::Quit => return Some(Effect::Quit),
+            Action::ExportSvg => return Some(Effect::ExportSvg),
+            Action::Help => self.ui.help = !self.ui.help,
+            Action::View(view) => self.show(view),
+            Action::NextView => self.show(self.ui.view.neighbour(1)),
+            Action::PreviousView => self.show(self.ui.view.neighbour(-1)),
+            Action::Move(by) => self.move_by(by),
+            Action::Page(by) => self.move_by(by * PAGE_ROWS),
+            Action::First => self.to_end(false),
+            Action::Last => self.to_end(true),
+            Action::Enter => self.ui.region_open |= self.ui.view == ViewId::Regions,
+            Action::Back => self.back(),
+            Action::Pause => self.pause(),
+            Action::Step(by) => self.host_mut().step(by),
+            Action::Minutes(by) => self.host_mut().shift_ns(by * 60_000_000_000),
+            Action::Taint(by) => self.seek_taint(by > 0),
+            Action::Speed(by) => self.change_speed(by),
+            Action::Zoom(by) => self.zoom(by),
+            Action::Sort => self.sort(),
+            Action::ReverseSort => self.ui.list_mut().reversed ^= true,
+            Action::Filter => self.prompt(PromptKind::Filter),
+            Action::GoToTime => self.prompt(PromptKind::Time),
+            Action::ToggleStart => self.toggle_start(),
+            Action::NextHost => self.next_host(),
+        }
+        None
+    }
+
+    fn show(&mut self, view: ViewId) {
+        self.ui.help = false;
+        self.ui.view = view;
+    }
+
+    fn back(&mut self) {
+        if self.ui.help {
+            self.ui.help = false;
+        } else if self.ui.view == ViewId::Regions && self.ui.region_open {
+            self.ui.region_open = false;
+        } else {
+            self.ui.list_mut().filter.clear();
+        }
+    }
+
+    /// In an open region, moves to its neighbour in the list.
+    fn move_by(&mut self, by: isize) {
+        let open = std::mem::take(&mut self.ui.region_open);
+        let rows = row_count(self);
+        self.ui.region_open = open;
+        if let Some(rows) = rows {
+            self.ui.list_mut().move_by(by, rows);
+        }
+    }
+
+    fn to_end(&mut self, last: bool) {
+        match (row_count(self), last) {
+            (Some(_), false) => self.ui.list_mut().selected = 0,
+            (Some(rows), true) => self.ui.list_mut().selected = rows.saturating_sub(1),
+            (None, false) => self.go_to(Wanted::Start),
+            (None, true) => self.go_to(Wanted::End),
+        }
+    }
+
+    fn pause(&mut self) {
+        let host = self.host_mut();
+        if let Some(range) = host.range() {
+            let live = host.is_growing() && host.origin.is_live();
+            host.cursor.toggle(range, live);
+        }
+    }
+
+    fn change_speed(&mut self, by: isize) {
+        self.host_mut().cursor.change_speed(by);
+        self.ui.message = Some(format!("speed {}x", self.host().cursor.speed));
+    }
+
+    fn seek_taint(&mut self, forward: bool) {
+        if !self.host_mut().seek_taint(forward) {
+            let side = if forward { "after" } else { "before" };
+            self.ui.message = Some(format!("no taint of the kernel track {side} this moment"));
+        }
+    }
+
+    fn zoom(&mut self, by: isize) {
+        let last = ZOOMS.len() - 1;
+        self.ui.zoom = self.ui.zoom.saturating_add_signed(-by).min(last);
+    }
+
+    fn sort(&mut self) {
+        let columns = sorts(self.ui.view);
+        if !columns.is_empty() {
+            let list = self.ui.list_mut();
+            list.sort = (list.sort + 1) % columns.len();
+            self.ui.message = Some(format!("sorted by {}", columns[list.sort]));
+        }
+    }
+
+    fn toggle_start(&mut self) {
+        let other = match self.ui.start {
+            StartState::AsFound => StartState::FromBoot,
+            _ => StartState::AsFound,
+        };
+        let has = |s: &std::sync::Arc<fragscope_replay::observe::Sample>| {
+            s.tracks.iter().any(|t| t.start == other)
+        };
+        if self.host().shown().is_none_or(has) {
+            self.ui.start = other;
+        } else {
+            self.ui.message = Some("only as-found is replayed here".to_owned());
+        }
+    }
+
+    fn prompt(&mut self, kind: PromptKind) {
+        let text = match kind {
+            PromptKind::Filter if sorts(self.ui.view).is_empty() => {
+                self.ui.message = Some("this view has no list to filter".to_owned());
+                return;
+            }
+            PromptKind::Filter => self.ui.list(self.ui.view).filter.clone(),
+            PromptKind::Time => String::new(),
+        };
+        self.ui.prompt = Some(Prompt { kind, text });
+    }
+
+    /// Gives a key to the prompt, if one is open. Returns whether it was.
+    pub fn type_key(&mut self, key: KeyEvent) -> bool {
+        let Some(prompt) = &mut self.ui.prompt else {
+            return false;
+        };
+        match key.code {
+            KeyCode::Char(c) => prompt.text.push(c),
+            KeyCode::Backspace => {
+                prompt.text.pop();
+            }
+            KeyCode::Esc => self.ui.prompt = None,
+            KeyCode::Enter => self.answer(),
+            _ => {}
+        }
+        true
+    }
+
+    fn answer(&mut self) {
+        let Some(prompt) = self.ui.prompt.take() else {
+            return;
+        };
+        match prompt.kind {
+            PromptKind::Filter => {
+                let list = self.ui.list_mut();
+                list.filter = prompt.text.to_lowercase();
+                list.selected = 0;
+            }
+            PromptKind::Time => self.seek_text(&prompt.text),
+        }
+    }
+
+    fn seek_text(&mut self, text: &str) {
+        let host = self.host();
+        let (Some(clock), Some(range)) = (&host.clock, host.range()) else {
+            self.ui.message = Some("nothing is kept yet".to_owned());
+            return;
+        };
+        match parse(text, clock.at(range.1), &self.zone) {
+            Ok(wanted) => self.go_to(wanted),
+            Err(error) => self.ui.message = Some(error.to_string()),
+        }
+    }
+
+    /// Moves the time cursor; says what is kept where the time lies outside.
+    fn go_to(&mut self, wanted: Wanted) {
+        let zone = self.zone.clone();
+        let wall = self.now.wall;
+        let host = self.host_mut();
+        let (Some(range), Some(clock)) = (host.range(), host.clock.clone()) else {
+            return;
+        };
+        let time_ns = match wanted {
+            Wanted::Start => range.0,
+            Wanted::End => {
+                host.cursor.position = super::cursor::Position::Newest;
+                return;
+            }
+            Wanted::Offset(by) => host.cursor.time_ns(range).saturating_add_signed(by),
+            Wanted::Wall(time) => clock.host_ns(time),
+        };
+        // A time of day names a whole second, and the range need not begin at one.
+        let outside =
+            time_ns.saturating_add(1_000_000_000) < range.0 || time_ns > range.1 + 1_000_000_000;
+        if outside && matches!(wanted, Wanted::Wall(_)) {
+            let text = |t| clock.text(t, wall, &zone);
+            let message = format!("recorded range is {} - {}", text(range.0), text(range.1));
+            self.ui.message = Some(message);
+            return;
+        }
+        host.cursor.seek(time_ns, range);
+    }
+}

@@ -1,0 +1,253 @@
+//! One traced host: everything that is known of it, and the moment of it that is shown.
+
+use std::sync::Arc;
+
+use fragscope_replay::observe::{Sample, StartState, TaintEvent, TrackKind, TrackSample};
+use fragscope_trace::event::TimeNs;
+use fragscope_trace::header::{End, Header};
+use fragscope_trace::machine::Machine;
+use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
+
+use super::clock::WallClock;
+use super::cursor::Cursor;
+use super::history::History;
+use super::rates::Interval;
+use crate::conn::phase::{Origin, Phase};
+
+/// Most taint events kept; older ones are dropped and counted.
+pub const TAINTS_MAX: usize = 20_000;
+
+/// What a snapshot was, without its pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotNote {
+    /// When it was finished.
+    pub time_ns: TimeNs,
+    /// Why it was taken.
+    pub role: SnapshotRole,
+    /// How it was read.
+    pub source: SnapshotSource,
+    /// Remarks of the recorder.
+    pub notes: Vec<String>,
+}
+
+/// News of one host.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// The connection changed.
+    Phase(Phase),
+    /// A trace began. Times of an earlier trace of the same host mean nothing any more.
+    Header(Arc<Header>),
+    /// A snapshot was applied; the geometry is that of its time.
+    Snapshot(SnapshotNote, Arc<Machine>),
+    /// The tracks at one time.
+    Sample(Arc<Sample>),
+    /// Regions turned tainted or clean.
+    Taints(Vec<TaintEvent>),
+    /// Share of a recording that is read, 0..1.
+    Progress(f64),
+    /// The trace was closed in order.
+    End(Arc<End>),
+}
+
+/// A host and its data.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// What the user called it: a path, an address, or nothing for this host.
+    pub label: String,
+    /// Where its trace comes from.
+    pub origin: Origin,
+    /// Why the origin is not the one that was wanted, if so.
+    pub fallback: Option<String>,
+    /// How the connection stands.
+    pub phase: Phase,
+    /// Beginning of the trace.
+    pub header: Option<Arc<Header>>,
+    /// Geometry by the last snapshot (or the header).
+    pub machine: Option<Arc<Machine>>,
+    /// Translates the trace's times.
+    pub clock: Option<WallClock>,
+    /// Samples that are kept.
+    pub history: History,
+    /// Taint events, ascending by time.
+    pub taints: Vec<TaintEvent>,
+    /// Taint events no longer kept.
+    pub taints_dropped: u64,
+    /// Snapshots seen.
+    pub snapshots: Vec<SnapshotNote>,
+    /// Share of a recording that is read.
+    pub progress: Option<f64>,
+    /// End of the trace.
+    pub end: Option<Arc<End>>,
+    /// The moment shown.
+    pub cursor: Cursor,
+}
+
+impl Host {
+    /// A host of which nothing is known yet.
+    #[must_use]
+    pub fn new(label: impl Into<String>, origin: Origin) -> Host {
+        Host {
+            label: label.into(),
+            origin,
+            fallback: None,
+            phase: Phase::Opening { since: std::time::Duration::ZERO },
+            header: None,
+            machine: None,
+            clock: None,
+            history: History::default(),
+            taints: Vec::new(),
+            taints_dropped: 0,
+            snapshots: Vec::new(),
+            progress: None,
+            end: None,
+            cursor: Cursor::default(),
+        }
+    }
+
+    /// Takes in news.
+    pub fn update(&mut self, update: Update) {
+        match update {
+            Update::Phase(phase) => self.phase = phase,
+            Update::Header(header) => self.begin(header),
+            Update::Snapshot(note, machine) => {
+                self.snapshots.push(note);
+                self.machine = Some(machine);
+            }
+            Update::Sample(sample) => self.history.push(sample),
+            Update::Taints(taints) => self.add_taints(taints),
+            Update::Progress(share) => self.progress = Some(share),
+            Update::End(end) => self.end = Some(end),
+        }
+    }
+
+    fn begin(&mut self, header: Arc<Header>) {
+        self.clock = Some(WallClock::new(header.started_unix_ns, header.started_ns));
+        self.machine = Some(Arc::new(header.machine.clone()));
+        let restarted = self.history.newest().is_some_and(|s| s.time_ns > header.started_ns);
+        if restarted {
+            self.history.clear();
+            self.taints.clear();
+        }
+        self.snapshots.clear();
+        self.end = None;
+        self.header = Some(header);
+    }
+
+    fn add_taints(&mut self, taints: Vec<TaintEvent>) {
+        self.taints.extend(taints);
+        let excess = self.taints.len().saturating_sub(TAINTS_MAX);
+        if excess > 0 {
+            // Half at once, so that the cost of moving the rest is spread thin.
+            let drop = excess.max(TAINTS_MAX / 2);
+            self.taints.drain(..drop);
+            self.taints_dropped += drop as u64;
+        }
+    }
+
+    /// Name for the header: the traced machine's, else the label.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.machine.as_ref().map_or(self.label.as_str(), |m| m.hostname.as_str())
+    }
+
+    /// First and last time that are kept.
+    #[must_use]
+    pub fn range(&self) -> Option<(TimeNs, TimeNs)> {
+        Some((self.history.oldest()?.time_ns, self.history.newest()?.time_ns))
+    }
+
+    /// Position in the history of the sample shown.
+    #[must_use]
+    pub fn shown_index(&self) -> Option<usize> {
+        self.history.index_at(self.cursor.time_ns(self.range()?))
+    }
+
+    /// The sample shown.
+    #[must_use]
+    pub fn shown(&self) -> Option<&Arc<Sample>> {
+        self.shown_index().map(|i| &self.history.samples()[i])
+    }
+
+    /// The interval for rates at the moment shown.
+    #[must_use]
+    pub fn interval(&self) -> Option<Interval<'_>> {
+        Interval::ending_at(&self.history, self.shown_index()?)
+    }
+
+    /// Whether new samples are still to come.
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        self.phase.is_growing()
+    }
+
+    /// Time of the newest sample after the first, in seconds.
+    #[must_use]
+    pub fn kept_seconds(&self) -> f64 {
+        self.range().map_or(0.0, |(from, to)| (to - from) as f64 / 1e9)
+    }
+
+    /// Goes one sample back (`-1`) or on (`1`) and stays there.
+    pub fn step(&mut self, by: isize) {
+        let (Some(range), Some(index)) = (self.range(), self.shown_index()) else {
+            return;
+        };
+        let last = self.history.samples().len() - 1;
+        let to = index.saturating_add_signed(by).min(last);
+        self.cursor.seek(self.history.samples()[to].time_ns, range);
+    }
+
+    /// Goes back or on by a time and stays there.
+    pub fn shift_ns(&mut self, by: i64) {
+        if let Some(range) = self.range() {
+            let now = self.cursor.time_ns(range);
+            self.cursor.seek(now.saturating_add_signed(by), range);
+        }
+    }
+
+    /// Goes to the sample that first shows the next (or previous) taint of the kernel track.
+    /// Returns whether there is one.
+    pub fn seek_taint(&mut self, forward: bool) -> bool {
+        let Some(shown) = self.shown().map(|s| s.time_ns) else {
+            return false;
+        };
+        let shown_from = self.shown_index().and_then(|i| i.checked_sub(1));
+        let shown_from = shown_from.map_or(0, |i| self.history.samples()[i].time_ns);
+        let mut wanted = self.taints.iter().filter(|e| e.tainted && e.track == TrackKind::Kernel);
+        let found = if forward {
+            wanted.find(|e| e.time_ns > shown)
+        } else {
+            wanted.rfind(|e| e.time_ns <= shown_from)
+        };
+        let (Some(event), Some(range)) = (found, self.range()) else {
+            return false;
+        };
+        let after = self.history.samples().partition_point(|s| s.time_ns < event.time_ns);
+        let Some(sample) = self.history.samples().get(after) else {
+            return false;
+        };
+        self.cursor.seek(sample.time_ns, range);
+        true
+    }
+}
+
+/// The tracks to show for a start state, in the order of [`TrackKind::ALL`], each with its
+/// position in the sample. The kernel track has only one start.
+pub fn tracks_of(
+    sample: &Sample,
+    start: StartState,
+) -> impl Iterator<Item = (usize, &TrackSample)> {
+    TrackKind::ALL
+        .into_iter()
+        .filter_map(move |kind| track_index(sample, kind, start))
+        .map(move |index| (index, &sample.tracks[index]))
+}
+
+/// Position of a track in a sample; that of the as-found one where this start is not replayed.
+#[must_use]
+pub fn track_index(sample: &Sample, kind: TrackKind, start: StartState) -> Option<usize> {
+    let with = |wanted: Option<StartState>| {
+        let fits = |t: &TrackSample| t.kind == kind && wanted.is_none_or(|w| t.start == w);
+        sample.tracks.iter().position(fits)
+    };
+    with(Some(start)).or_else(|| with(None))
+}

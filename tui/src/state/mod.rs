@@ -1,0 +1,109 @@
+//! Pure data: what is known and what is looked at. Reads no clock, no file, no terminal.
+//!
+//! [`State::update`] takes news of a host, [`State::act`] a user's action, [`State::tick`] the
+//! time. Everything the screen shows follows from the state.
+
+pub mod act;
+pub mod blame;
+pub mod callsite;
+pub mod clock;
+pub mod cursor;
+pub mod facts;
+pub mod history;
+pub mod host;
+pub mod lists;
+pub mod rates;
+pub mod rows;
+pub mod seek;
+pub mod ui;
+pub mod warnings;
+
+use jiff::tz::TimeZone;
+
+use clock::Now;
+use host::{Host, Update};
+use ui::Ui;
+
+/// Position of a host in [`State::hosts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostId(pub usize);
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Hosts in the order given on the command line; never empty.
+    hosts: Vec<Host>,
+    selected: usize,
+    /// What is looked at.
+    pub ui: Ui,
+    /// Now.
+    pub now: Now,
+    /// Zone of all times shown.
+    pub zone: TimeZone,
+}
+
+impl State {
+    /// A state over these hosts.
+    ///
+    /// # Panics
+    /// Without any host.
+    #[must_use]
+    pub fn new(hosts: Vec<Host>, zone: TimeZone) -> State {
+        assert!(!hosts.is_empty(), "a dashboard needs a host");
+        State { hosts, selected: 0, ui: Ui::default(), now: Now::default(), zone }
+    }
+
+    /// All hosts.
+    #[must_use]
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The host shown.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.hosts[self.selected]
+    }
+
+    /// The host shown.
+    pub fn host_mut(&mut self) -> &mut Host {
+        &mut self.hosts[self.selected]
+    }
+
+    /// Position of the host shown.
+    #[must_use]
+    pub fn selected_host(&self) -> usize {
+        self.selected
+    }
+
+    /// Shows the next host.
+    pub fn next_host(&mut self) {
+        self.selected = (self.selected + 1) % self.hosts.len();
+    }
+
+    /// Takes in news of a host.
+    pub fn update(&mut self, id: HostId, update: Update) {
+        if let Some(host) = self.hosts.get_mut(id.0) {
+            host.update(update);
+        }
+    }
+
+    /// Lets time pass. Returns whether the screen may look different.
+    pub fn tick(&mut self, now: Now) -> bool {
+        let elapsed = now.uptime.saturating_sub(self.now.uptime).as_nanos() as u64;
+        let second = |n: Now| n.wall.as_second();
+        let mut changed = second(now) != second(self.now);
+        self.now = now;
+        for host in &mut self.hosts {
+            let Some(range) = host.range() else {
+                changed = true;
+                continue;
+            };
+            let before = host.shown_index();
+            let growing = host.is_growing();
+            host.cursor.advance(elapsed, range, growing);
+            changed |= host.shown_index() != before;
+        }
+        changed
+    }
+}

@@ -1,0 +1,124 @@
+//! Who tainted regions: culprits as a list, and the selected one in detail.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::pane::{centred, frame, put_all};
+use super::regions::title;
+use super::table::{self, Cell, Column};
+use super::{Context, split_top};
+use crate::format::span;
+use crate::state::blame::Culprit;
+use crate::state::rows::{self, BLAME_SORTS};
+use crate::state::ui::{ViewId, ZOOMS};
+
+const COLUMNS: [Column; 7] = [
+    Column::number("kernel", 6, 0),
+    Column::number("stock", 5, 3),
+    Column::number("spb", 5, 1),
+    Column::number("regions", 7, 4),
+    Column::text("process", 15, 0),
+    Column::text("call site", 10, 0).growing(),
+    Column::text("last", 19, 2),
+];
+
+/// Screens with fewer rows show no detail of the selected culprit.
+const DETAIL_SCREEN_ROWS: u16 = 16;
+/// Rows of the detail.
+const DETAIL_ROWS: u16 = 9;
+
+/// Draws the view.
+pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
+    let state = context.state;
+    let list = state.ui.list(ViewId::Blame);
+    let mut title = title(context, "who turned regions tainted", BLAME_SORTS[list.sort]);
+    let when = ZOOMS[state.ui.zoom]
+        .map_or("since the beginning".to_owned(), |s| format!("in the last {}", span(s as f64)));
+    title.spans.insert(1, Span::raw(format!(", {when}")));
+    let detail = if area.height >= DETAIL_SCREEN_ROWS { DETAIL_ROWS } else { 0 };
+    let (top, bottom) = split_top(area, area.height - detail);
+    let inner = frame(context, &title, top, buffer);
+    let culprits = rows::blame(state.host(), state.ui.zoom, list);
+    if culprits.is_empty() {
+        centred(context, empty(context), inner, buffer);
+    } else {
+        let cells = |i: usize| cells(context, &culprits[i]);
+        table::draw(context, &COLUMNS, list, culprits.len(), cells, inner, buffer);
+    }
+    if detail > 0 {
+        let selected = culprits.get(list.selected.min(culprits.len().saturating_sub(1)));
+        draw_detail(context, selected, bottom, buffer);
+    }
+}
+
+fn empty(context: Context<'_>) -> &'static str {
+    let host = context.state.host();
+    if host.shown().is_none() {
+        "no data yet"
+    } else if host.taints.is_empty() {
+        "no region has changed between clean and tainted since tracing began"
+    } else {
+        "no region turned tainted in this time (- shows more time, esc clears a filter)"
+    }
+}
+
+fn cells(context: Context<'_>, culprit: &Culprit) -> Vec<Cell> {
+    let plain = |text: String| (text, Style::new());
+    let [kernel, stock, spb] = culprit.taints;
+    vec![
+        (kernel.to_string(), context.theme.tainted()),
+        plain(stock.to_string()),
+        plain(spb.to_string()),
+        plain(culprit.regions.len().to_string()),
+        plain(culprit.cause.comm.clone()),
+        plain(culprit.cause.site.clone()),
+        plain(time(context, culprit.last.time_ns)),
+    ]
+}
+
+fn time(context: Context<'_>, time_ns: u64) -> String {
+    let state = context.state;
+    let clock = state.host().clock.as_ref();
+    clock.map(|c| c.text(time_ns, state.now.wall, &state.zone)).unwrap_or_default()
+}
+
+/// The last event of a culprit: request, place, stack.
+fn draw_detail(context: Context<'_>, culprit: Option<&Culprit>, area: Rect, buffer: &mut Buffer) {
+    let title = Line::styled("last time", context.theme.strong());
+    let inner = frame(context, &title, area, buffer);
+    let Some(culprit) = culprit else {
+        return;
+    };
+    let event = &culprit.last;
+    let request = format!(
+        "{}  order {}  {}  pfn {}  region at {} GiB  in the {} track",
+        time(context, event.time_ns),
+        event.order,
+        event.migratetype,
+        event.pfn,
+        event.region_start.region(),
+        event.track.name(),
+    );
+    let mut lines = vec![Line::raw(request), Line::raw(gfp_names(event.gfp.bits(), event))];
+    lines.push(stack_line(context, &event.stack));
+    let rest = event.stack.iter().skip(1).map(|f| Line::raw(format!("  {f}")));
+    put_all(buffer, inner, lines.into_iter().chain(rest));
+}
+
+fn stack_line(context: Context<'_>, stack: &[String]) -> Line<'static> {
+    match stack.first() {
+        Some(frame) => Line::raw(format!("  {frame}")),
+        None => Line::styled("no kernel stack was recorded for it", context.theme.grey()),
+    }
+}
+
+/// Flags by name.
+fn gfp_names(bits: u32, event: &fragscope_replay::observe::TaintEvent) -> String {
+    let names: Vec<&str> = event.gfp.iter_names().map(|(name, _)| name).collect();
+    match names.len() {
+        0 => format!("gfp {bits:#x}"),
+        _ => format!("gfp {}", names.join("|")),
+    }
+}

@@ -1,0 +1,262 @@
+//! 1 GiB regions over time: what could be had above, what is tainted below, all tracks on one
+//! scale and one time axis, with the taints of the kernel track marked on it.
+
+use fragscope_replay::observe::{Sample, TrackKind, TrackSample};
+use fragscope_trace::event::TimeNs;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::braille::Canvas;
+use super::pane::{frame, put};
+use super::theme::{CURSOR_MARK, TAINT_MARK};
+use super::{Context, numbers, split_top};
+use crate::format::span;
+use crate::state::host::{Host, tracks_of};
+use crate::state::ui::ZOOMS;
+
+/// Fewer rows than this, frame included, show nothing of use.
+pub const ROWS_MIN: u16 = 6;
+/// A live chart begins with this span, so that its first seconds do not fill it.
+const SPAN_MIN_NS: u64 = 10_000_000_000;
+/// Columns of the scale at the left.
+const SCALE_WIDTH: u16 = 5;
+/// Columns of the tracks' names at the right.
+const NAMES_WIDTH: u16 = 16;
+
+/// What is plotted.
+#[derive(Clone, Copy)]
+struct Plot {
+    title: &'static str,
+    value: fn(&TrackSample) -> u64,
+}
+
+const PLOTS: [Plot; 2] = [
+    Plot { title: "to be had", value: |t| t.totals.obtainable_1g.min },
+    Plot { title: "tainted", value: |t| t.totals.tainted_1g.min },
+];
+
+/// Draws the pane.
+pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
+    let host = context.state.host();
+    let Some(window) = window(host, context.state.ui.zoom) else {
+        return;
+    };
+    let inner = frame(context, &title(context, window), area, buffer);
+    if inner.height < 3 || inner.width < SCALE_WIDTH + NAMES_WIDTH + 8 {
+        return;
+    }
+    // The marks have a row of their own where there is room for it.
+    let axis_rows = if inner.height >= 6 { 2 } else { 1 };
+    let (plots, axis) = split_top(inner, inner.height - axis_rows);
+    let top = peak(host, window, context);
+    // Each plot wants two rows at least; with fewer only the first is shown.
+    let shown = if plots.height >= 4 { &PLOTS[..] } else { &PLOTS[..1] };
+    let each = plots.height / shown.len() as u16;
+    let extra = plots.height - each * shown.len() as u16;
+    let mut rest = plots;
+    for (i, plot) in shown.iter().enumerate() {
+        let rows = each + if i == 0 { extra } else { 0 };
+        let (area, below) = split_top(rest, rows);
+        draw_plot(context, *plot, window, top, area, buffer);
+        rest = below;
+    }
+    draw_axis(context, window, axis, buffer);
+}
+
+/// The time span shown: that of the zoom, ending at the newest sample or around the cursor.
+fn window(host: &Host, zoom: usize) -> Option<(TimeNs, TimeNs)> {
+    let (oldest, newest) = host.range()?;
+    let kept = (newest - oldest).max(1);
+    let least = if host.is_growing() { SPAN_MIN_NS } else { 1 };
+    let length = ZOOMS[zoom].map_or(kept, |s| (s * 1_000_000_000).min(kept)).max(least);
+    let shown = host.shown()?.time_ns;
+    let end = newest.min(shown.max(newest.saturating_sub(length)).saturating_add(length / 2));
+    let end = if shown >= newest.saturating_sub(length) { newest } else { end };
+    Some((end.saturating_sub(length), end))
+}
+
+fn title(context: Context<'_>, window: (TimeNs, TimeNs)) -> Line<'static> {
+    let text = span((window.1 - window.0) as f64 / 1e9);
+    let mark = context.theme.char(TAINT_MARK);
+    Line::from(vec![
+        Span::styled("1 GiB regions over time", context.theme.strong()),
+        Span::raw(format!(", {text}  ")),
+        Span::styled(mark.to_string(), context.theme.tainted()),
+        Span::raw(" region tainted"),
+    ])
+}
+
+/// The largest value in the window, at least 1: the top of both scales.
+fn peak(host: &Host, window: (TimeNs, TimeNs), context: Context<'_>) -> u64 {
+    let start = context.state.ui.start;
+    let within = |s: &&std::sync::Arc<Sample>| s.time_ns >= window.0 && s.time_ns <= window.1;
+    let value = |t: &TrackSample| PLOTS.map(|p| (p.value)(t)).into_iter().max().unwrap_or(0);
+    let samples = host.history.samples().iter().filter(within);
+    let largest = samples.flat_map(|s| tracks_of(s, start).map(|(_, t)| value(t)).max()).max();
+    largest.unwrap_or(0).max(1)
+}
+
+fn draw_plot(
+    context: Context<'_>,
+    plot: Plot,
+    window: (TimeNs, TimeNs),
+    top: u64,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let host = context.state.host();
+    let theme = context.theme;
+    let width = area.width - SCALE_WIDTH - NAMES_WIDTH;
+    let canvas_area = Rect { x: area.x + SCALE_WIDTH, width, ..area };
+    let mut canvas = Canvas::new(canvas_area, theme.ascii);
+    let lowest = canvas.height() - 1;
+    let row = |value: u64| lowest - (value.min(top) as usize * lowest).div_ceil(top as usize);
+    let columns = canvas.width();
+    // The track drawn last lies above the others: the one of most interest.
+    for kind in TrackKind::ALL {
+        let rows: Vec<Option<usize>> = (0..columns)
+            .map(|x| Some(row((plot.value)(track_at(context, kind, time_of(window, x, columns))?))))
+            .collect();
+        canvas.steps(&rows, (theme.track_char(kind), theme.track(kind)));
+    }
+    canvas.draw(buffer);
+    let at = |y: u16| Rect { y, height: 1, ..area };
+    let scale = usize::from(SCALE_WIDTH) - 1;
+    put(buffer, at(area.y), &Line::styled(format!("{top:>scale$}"), theme.grey()));
+    put(buffer, at(area.bottom() - 1), &Line::styled(format!("{:>scale$}", 0), theme.grey()));
+    let names = Rect { x: canvas_area.right() + 1, width: NAMES_WIDTH - 1, ..area };
+    if let Some(sample) = host.shown() {
+        draw_names(context, plot, sample, names, &row, buffer);
+    }
+}
+
+/// Names and values at the right, each as near to its line's height as there is room.
+fn draw_names(
+    context: Context<'_>,
+    plot: Plot,
+    sample: &Sample,
+    area: Rect,
+    row: &dyn Fn(u64) -> usize,
+    buffer: &mut Buffer,
+) {
+    put(buffer, area, &Line::styled(plot.title, context.theme.grey()));
+    let dots = if context.theme.ascii { 1 } else { 4 };
+    let mut names: Vec<(u16, u64, &TrackSample)> = tracks_of(sample, context.state.ui.start)
+        .map(|(_, t)| ((row((plot.value)(t)) / dots) as u16, (plot.value)(t), t))
+        .collect();
+    names.sort_by_key(|(row, value, _)| (*row, std::cmp::Reverse(*value)));
+    let count = names.len() as u16;
+    if area.height < count + 1 {
+        put(
+            buffer,
+            Rect { y: area.y + 1, height: area.height - 1, ..area },
+            &beside(context, &names),
+        );
+        return;
+    }
+    let mut next = area.y + 1;
+    for (i, (row, value, track)) in names.into_iter().enumerate() {
+        let latest = area.bottom() - (count - i as u16);
+        let y = (area.y + row).clamp(next, latest.max(next));
+        let style = context.theme.track(track.kind);
+        let name = format!("{} {value}", numbers::name(track, false));
+        let letter = if context.theme.ascii {
+            format!("{} ", context.theme.track_char(track.kind))
+        } else {
+            String::new()
+        };
+        put(buffer, Rect { y, height: 1, ..area }, &Line::styled(format!("{letter}{name}"), style));
+        next = y + 1;
+    }
+}
+
+/// `k 2 t 2 s 9` where names do not fit below each other.
+fn beside(context: Context<'_>, names: &[(u16, u64, &TrackSample)]) -> Line<'static> {
+    let spans = names.iter().map(|(_, value, track)| {
+        let letter = context.theme.track_char(track.kind);
+        Span::styled(format!("{letter} {value} "), context.theme.track(track.kind))
+    });
+    Line::from(spans.collect::<Vec<_>>())
+}
+
+fn track_at(context: Context<'_>, kind: TrackKind, time: TimeNs) -> Option<&TrackSample> {
+    let host = context.state.host();
+    let (from, to) = host.range()?;
+    if time < from || time > to {
+        return None;
+    }
+    let sample = host.history.at(time)?;
+    tracks_of(sample, context.state.ui.start).map(|(_, t)| t).find(|t| t.kind == kind)
+}
+
+/// Time in the middle of a column.
+fn time_of(window: (TimeNs, TimeNs), column: usize, columns: usize) -> TimeNs {
+    let share = (column as f64 + 0.5) / columns as f64;
+    window.0 + ((window.1 - window.0) as f64 * share) as u64
+}
+
+/// Column of a time, in an axis of `columns`.
+fn column_of(window: (TimeNs, TimeNs), time: TimeNs, columns: u16) -> Option<u16> {
+    if time < window.0 || time > window.1 || columns == 0 {
+        return None;
+    }
+    let share = (time - window.0) as f64 / (window.1 - window.0).max(1) as f64;
+    Some(((share * f64::from(columns)) as u16).min(columns - 1))
+}
+
+/// Times at both ends, marks of taints and of the moment shown.
+fn draw_axis(context: Context<'_>, window: (TimeNs, TimeNs), area: Rect, buffer: &mut Buffer) {
+    let (state, theme) = (context.state, context.theme);
+    let host = state.host();
+    let axis = Rect {
+        x: area.x + SCALE_WIDTH,
+        y: area.bottom() - 1,
+        width: area.width - SCALE_WIDTH - NAMES_WIDTH,
+        height: 1,
+    };
+    if let Some(clock) = &host.clock {
+        let text = |t| clock.text(t, state.now.wall, &state.zone);
+        let (from, to) = (text(window.0), text(window.1));
+        let end = axis.right().saturating_sub(to.len() as u16);
+        buffer.set_stringn(axis.x, axis.y, &from, usize::from(axis.width), theme.grey());
+        if end > axis.x + from.len() as u16 {
+            buffer.set_string(end, axis.y, &to, theme.grey());
+        }
+    }
+    let mut mark = |time, glyph, style| {
+        if let Some(column) = column_of(window, time, axis.width)
+            && let Some(cell) = buffer.cell_mut((axis.x + column, area.y))
+        {
+            cell.set_char(theme.char(glyph)).set_style(style);
+        }
+    };
+    let wanted =
+        |e: &&fragscope_replay::observe::TaintEvent| e.tainted && e.track == TrackKind::Kernel;
+    for event in host.taints.iter().filter(wanted) {
+        mark(event.time_ns, TAINT_MARK, theme.tainted());
+    }
+    if let (Some(shown), Some((_, newest))) = (host.shown(), host.range())
+        && shown.time_ns < newest
+    {
+        mark(shown.time_ns, CURSOR_MARK, theme.notable());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_and_times_agree() {
+        let window = (1_000, 2_000);
+        for columns in [1u16, 7, 80] {
+            for column in 0..columns {
+                let time = time_of(window, usize::from(column), usize::from(columns));
+                assert_eq!(column_of(window, time, columns), Some(column));
+            }
+        }
+        assert_eq!(column_of(window, 2_000, 10), Some(9));
+        assert_eq!(column_of(window, 2_001, 10), None);
+    }
+}

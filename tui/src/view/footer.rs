@@ -1,0 +1,70 @@
+//! The bottom line: views and keys, or a prompt, or the answer to the last key.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::Context;
+use super::pane::put;
+use crate::input::Action;
+use crate::state::ui::ViewId;
+
+/// Draws the line.
+pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
+    let ui = &context.state.ui;
+    let line = if let Some(prompt) = &ui.prompt {
+        let cursor = Span::styled(" ", context.theme.selected());
+        Line::from(vec![Span::raw(format!("{}{}", prompt.kind.label(), prompt.text)), cursor])
+    } else if let Some(message) = &ui.message {
+        Line::styled(message.clone(), context.theme.notable())
+    } else {
+        keys(context, usize::from(area.width))
+    };
+    put(buffer, area, &line);
+}
+
+fn keys(context: Context<'_>, width: usize) -> Line<'static> {
+    let mut spans = Vec::new();
+    let mut left = width;
+    let names = ViewId::ALL.iter().map(|v| v.name().len() + 5).sum::<usize>();
+    for view in ViewId::ALL {
+        let key = context.keys.key_of(Action::View(view)).map(|c| c.to_string());
+        let shown = context.state.ui.view == view;
+        // Where not all names fit, only the current view keeps its name.
+        let name = if names <= width || shown { view.name() } else { "" };
+        let text = format!(
+            "[{}]{}{name}",
+            key.unwrap_or_default(),
+            if name.is_empty() { "" } else { " " }
+        );
+        let style = if shown { context.theme.selected() } else { Default::default() };
+        left = left.saturating_sub(text.len() + 1);
+        spans.push(Span::styled(text, style));
+        spans.push(Span::raw(" "));
+    }
+    for (keys, word) in hints(context) {
+        let text = format!(" {keys} {word}");
+        if text.len() + 1 > left {
+            break;
+        }
+        left -= text.len() + 1;
+        spans.push(Span::raw(" "));
+        spans.push(Span::styled(format!("{keys} "), context.theme.strong()));
+        spans.push(Span::styled(format!("{word} "), context.theme.grey()));
+    }
+    Line::from(spans)
+}
+
+/// Keys and words, the most needed first.
+fn hints(context: Context<'_>) -> Vec<(String, &'static str)> {
+    let hint = |binding: &crate::input::keymap::Binding| {
+        let keys: Vec<String> = binding.keys.iter().take(2).map(|(c, _)| c.to_string()).collect();
+        let distinct =
+            if binding.keys.len() > 1 && binding.keys[0].1 == binding.keys[1].1 { 1 } else { 2 };
+        Some((keys[..distinct.min(keys.len())].join(" "), binding.footer?))
+    };
+    let all: Vec<_> = context.keys.bindings().iter().filter_map(hint).collect();
+    let (first, rest): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|(_, word)| matches!(*word, "help" | "quit"));
+    first.into_iter().chain(rest).collect()
+}
