@@ -20,3 +20,4 @@ pub mod object;
 pub mod proc;
 pub mod ring;
 pub mod snapshot;
+pub mod snapshots;

@@ -1,3 +1,33 @@
 //! `fragscope-agent`: the command line of the agent.
+//!
+//! Exit status: 0 done, 1 failed, 2 wrong usage; with `record -- COMMAND` that of the command.
 
-fn main() {}
+mod cli;
+mod record;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_log();
+    let result = match cli.command {
+        Command::Record(args) => record::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("fragscope-agent: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Warnings to standard error; `RUST_LOG` chooses otherwise. What the BPF programs log comes the
+/// same way.
+fn init_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -26,7 +26,7 @@ use super::{context, now_ns, pagemap};
 fn pfn_of(page: u64) -> Option<u32> {
     let offset = page.wrapping_sub(VMEMMAP_BASE.load());
     let pfn = match PAGE_STRUCT_SHIFT.load() {
-        0 => offset / PAGE_STRUCT_BYTES.load(),
+        0 => offset.checked_div(PAGE_STRUCT_BYTES.load())?,
         shift => offset >> shift,
     };
     if pfn < u64::from(NO_PFN) { Some(pfn as u32) } else { None }

@@ -1,0 +1,163 @@
+//! What can be typed: arguments as they stand, without any access to the host.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fragscope_agent::bpf::tracer::TracerOptions;
+
+/// Traces a host's page allocator and takes snapshots of its memory.
+#[derive(Debug, Parser)]
+#[command(name = "fragscope-agent", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record a trace to a file or a pipe, until the time is over, the command ends, or Ctrl-C
+    Record(RecordArgs),
+}
+
+/// How to record.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// Where the trace goes; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Stop after this time, for example 10s, 500ms, 2m
+    #[arg(short, long, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Time that the closing snapshot may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub close_timeout: Duration,
+    /// Take no snapshots
+    #[arg(long, conflicts_with = "snapshot_every")]
+    pub no_snapshot: bool,
+    /// Take a snapshot at this interval, too
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub snapshot_every: Option<Duration>,
+    /// What is traced.
+    #[command(flatten)]
+    pub tracer: TracerArgs,
+    /// Record while this command runs, and exit with its status. Its standard output goes to
+    /// standard error if the trace or the JSON summary goes to standard output
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// What is traced, and how.
+#[derive(Debug, Args)]
+pub struct TracerArgs {
+    /// Trace blocks moving between buddy lists and per-CPU lists, too
+    #[arg(long)]
+    pub buddy_events: bool,
+    /// Bytes of each ring (one per CPU and kind of event); suffixes KiB and MiB are understood
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub ring_bytes: Option<u64>,
+    /// Callers (process, cgroup, kernel stack) of non-movable allocations to record per second
+    /// and CPU; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub contexts_per_second: u32,
+    /// How events leave the kernel
+    #[arg(long, value_enum, default_value_t = ChannelArg::Auto)]
+    pub channel: ChannelArg,
+}
+
+/// How events leave the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChannelArg {
+    /// The cheapest that the kernel admits
+    Auto,
+    /// BPF ring buffers, one per CPU
+    RingBuffer,
+    /// BPF ring buffers and classic tracepoints
+    Classic,
+}
+
+impl TracerArgs {
+    /// The same for the library.
+    #[must_use]
+    pub fn options(&self) -> TracerOptions {
+        TracerOptions {
+            ring_bytes: self.ring_bytes,
+            buddy_events: self.buddy_events,
+            contexts_per_second: self.contexts_per_second,
+            force_ring_buffers: self.channel == ChannelArg::RingBuffer,
+            force_classic: self.channel == ChannelArg::Classic,
+        }
+    }
+}
+
+/// A number with a unit: `500ms`, `10s`, `2m`, `1h`; seconds without.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("unknown unit {other:?}; known are ms, s, m, h")),
+    };
+    let number: f64 = digits.parse().map_err(|_| "expected a number and a unit, as in 10s")?;
+    Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())
+}
+
+/// A number of bytes: `65536`, `64KiB`, `2MiB`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "B" => 0,
+        "KiB" | "K" => 10,
+        "MiB" | "M" => 20,
+        other => return Err(format!("unknown unit {other:?}; known are KiB, MiB")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a number of bytes, as in 2MiB")?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        for bad in ["", "s", "-1s", "1d", "NaN"] {
+            assert!(parse_duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        assert_eq!(parse_bytes("2MiB"), Ok(2 << 20));
+        for bad in ["", "1.5K", "2TiB", "99999999999999999999", "18446744073709551615K"] {
+            assert!(parse_bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_follows_two_dashes() {
+        let cli = Cli::parse_from(["fragscope-agent", "record", "-o", "t", "--", "make", "-j8"]);
+        let Command::Record(args) = cli.command;
+        assert_eq!(args.command, ["make", "-j8"]);
+    }
+}

@@ -1,0 +1,211 @@
+//! `record`: a trace to a file or a pipe.
+//!
+//! Order of things: attach; opening snapshot; then the command and the clock of `--duration`
+//! start; at the end the closing snapshot and the last frame. The first SIGINT ends in this order,
+//! too; SIGTERM, SIGHUP or a second SIGINT end at once, without a closing snapshot.
+
+mod child;
+mod output;
+mod summary;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use crossbeam_channel::{Receiver, after, bounded, never, select};
+use fragscope_agent::live::{Control, LiveAgent, LiveOptions};
+use fragscope_agent::snapshots;
+use fragscope_trace::header::EndReason;
+
+use self::child::Child;
+use self::output::{Output, Written};
+use self::summary::Summary;
+use crate::cli::RecordArgs;
+use crate::signals::{self, Asked};
+
+/// Events wait this long for their batch to fill: fewer, larger frames compress better.
+const FLUSH: Duration = Duration::from_millis(200);
+/// Time from a SIGTERM to the end of this program, with some left for the exit itself.
+const ABANDON_TIME: Duration = Duration::from_millis(85);
+
+/// Runs the subcommand.
+pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
+    let signals = signals::catch().context("cannot catch signals")?;
+    let output = Output::open(&args.output)?;
+    let command: Vec<String> =
+        args.command.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let options = LiveOptions {
+        tracer: args.tracer.options(),
+        flush: FLUSH,
+        snapshot_every: args.snapshot_every,
+        command: (!command.is_empty()).then_some(command),
+        ..LiveOptions::default()
+    };
+    let take = (!args.no_snapshot).then(snapshots::taker);
+    let agent = LiveAgent::start(options, take)?;
+    let (ready_tx, ready) = bounded(1);
+    let (written_tx, written) = bounded(1);
+    output.write_on_thread(agent.frames().clone(), agent.recycler(), ready_tx, written_tx)?;
+    let recording = Recording {
+        control: agent.control(),
+        closing: (!args.no_snapshot).then_some(args.close_timeout),
+        args,
+        signals,
+        ready,
+        written,
+        child: None,
+        ending: None,
+    };
+    recording.run(agent)
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// In order, with a closing snapshot.
+    Orderly,
+    /// At once; nobody waits any longer than until then.
+    Abandoned { until: Instant, signal: i32 },
+}
+
+struct Recording {
+    args: RecordArgs,
+    control: Control,
+    closing: Option<Duration>,
+    signals: Receiver<Asked>,
+    ready: Receiver<()>,
+    written: Receiver<Written>,
+    child: Option<Child>,
+    ending: Option<Ending>,
+}
+
+impl Recording {
+    fn run(mut self, agent: LiveAgent) -> Result<ExitCode> {
+        let mut over = never();
+        let mut ready = self.ready.clone();
+        let written = loop {
+            let running = self.child.as_ref().filter(|c| c.status().is_none());
+            let child = running.map_or_else(never, |c| c.exited().clone());
+            let give_up = match self.ending {
+                Some(Ending::Abandoned { until, .. }) => crossbeam_channel::at(until),
+                _ => never(),
+            };
+            select! {
+                recv(self.written) -> written => break written.ok(),
+                recv(give_up) -> _ => break None,
+                recv(ready) -> _ => {
+                    ready = never();
+                    self.start_child()?;
+                    over = self.args.duration.map_or_else(never, after);
+                }
+                recv(over) -> _ => self.stop(EndReason::Duration),
+                recv(child) -> status => self.child_exited(status.ok()),
+                recv(self.signals) -> asked => self.asked(asked.ok()),
+            }
+        };
+        self.conclude(agent, written)
+    }
+
+    fn start_child(&mut self) -> Result<()> {
+        if self.args.command.is_empty() || self.ending.is_some() {
+            return Ok(());
+        }
+        let stdout_is_ours = self.args.json || output::is_stdout(&self.args.output);
+        match Child::start(&self.args.command, stdout_is_ours) {
+            Ok(child) => self.child = Some(child),
+            Err(error) => {
+                self.control.abandon(EndReason::Failed { error: format!("{error:#}") });
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn child_exited(&mut self, status: Option<i32>) {
+        let Some(child) = &mut self.child else { return };
+        // The thread that waits for the command always says how it ended.
+        let status = status.unwrap_or(1);
+        child.note_exit(status);
+        self.stop(EndReason::CommandExited { status });
+    }
+
+    fn stop(&mut self, reason: EndReason) {
+        if self.ending.is_none() {
+            self.ending = Some(Ending::Orderly);
+            self.control.stop(reason, self.closing);
+        }
+    }
+
+    fn asked(&mut self, asked: Option<Asked>) {
+        let Some(asked) = asked else { return };
+        if let Some(child) = &self.child {
+            child.pass_on(asked);
+        }
+        if asked.is_interrupt() && self.ending.is_none() {
+            self.stop(EndReason::Interrupted);
+        } else if !matches!(self.ending, Some(Ending::Abandoned { .. })) {
+            let until = Instant::now() + ABANDON_TIME;
+            self.ending = Some(Ending::Abandoned { until, signal: asked.signal });
+            self.control.abandon(EndReason::Terminated);
+        }
+    }
+
+    /// The trace is written, or nobody waits for it any more.
+    fn conclude(mut self, agent: LiveAgent, written: Option<Written>) -> Result<ExitCode> {
+        let Some(Written { bytes, result }) = written else {
+            eprintln!("fragscope-agent: ended while the output took nothing more");
+            return Ok(self.exit_code());
+        };
+        match result {
+            Ok(()) => {}
+            Err(error) if output::is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                let path = self.args.output.display();
+                return Err(error).with_context(|| format!("cannot write the trace to {path}"));
+            }
+        }
+        let header = agent.header().clone();
+        // Its last frame is written, so it is over but for a few instructions.
+        let report = agent.join_within(Duration::from_millis(500));
+        let report = report.context("the tracing threads failed")?;
+        if matches!(self.ending, Some(Ending::Orderly)) {
+            self.await_child();
+        }
+        let command_status = self.child.as_ref().and_then(Child::status);
+        let summary = Summary::new(&header, &report, bytes, command_status);
+        summary.print(self.args.json, output::is_stdout(&self.args.output))?;
+        Ok(self.exit_code())
+    }
+
+    /// The recording may be over before the command is.
+    fn await_child(&mut self) {
+        while let Some(child) = self.child.as_mut().filter(|c| c.status().is_none()) {
+            let exited = child.exited().clone();
+            select! {
+                recv(exited) -> status => child.note_exit(status.unwrap_or(1)),
+                recv(self.signals) -> asked => match asked {
+                    Ok(asked) => {
+                        child.pass_on(asked);
+                        if !asked.is_interrupt() {
+                            return;
+                        }
+                    }
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+
+    /// The command's status; that of a program killed by the signal if it did not end before; or
+    /// success.
+    fn exit_code(&self) -> ExitCode {
+        let status = match (&self.child, self.ending) {
+            (Some(child), ending) => child.status().unwrap_or(match ending {
+                Some(Ending::Abandoned { signal, .. }) => 128 + signal,
+                _ => 1,
+            }),
+            (None, _) => 0,
+        };
+        ExitCode::from(status as u8)
+    }
+}

@@ -1,0 +1,109 @@
+//! Where a trace goes.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use crossbeam_channel::{Receiver, Sender};
+use fragscope_agent::live::queue::Recycler;
+use fragscope_trace::frame::Frame;
+use fragscope_trace::writer::{TraceWriter, WriteError};
+
+/// A file or standard output.
+#[derive(Debug)]
+pub(super) struct Output {
+    file: File,
+}
+
+/// What became of the writing.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Bytes of whole frames.
+    pub(super) bytes: u64,
+    /// Whether all was written.
+    pub(super) result: Result<(), WriteError>,
+}
+
+/// Whether `path` means standard output.
+pub(super) fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Whether the reader of a pipe has gone, which is its right.
+pub(super) fn is_broken_pipe(error: &WriteError) -> bool {
+    matches!(error, WriteError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+}
+
+impl Output {
+    /// Opens the output; a file of this name is emptied.
+    pub(super) fn open(path: &Path) -> Result<Output> {
+        let file = if is_stdout(path) {
+            use std::os::fd::AsFd as _;
+            File::from(io::stdout().as_fd().try_clone_to_owned()?)
+        } else {
+            File::create(path).with_context(|| format!("cannot create {}", path.display()))?
+        };
+        Ok(Output { file })
+    }
+
+    /// Writes `frames` to their end. `ready` is told when the trace has begun: header and opening
+    /// snapshot are written. Batches go back to `recycler`.
+    pub(super) fn write_on_thread(
+        self,
+        frames: Receiver<Frame>,
+        recycler: Recycler,
+        ready: Sender<()>,
+        written: Sender<Written>,
+    ) -> Result<()> {
+        std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+            let mut sink = Sink { writer: None, recycler, ready: Some(ready) };
+            let mut file = Some(self.file);
+            let result = frames.iter().try_for_each(|frame| sink.write(frame, &mut file));
+            let bytes = sink.writer.as_ref().map_or(0, TraceWriter::bytes_written);
+            // Nobody listens when this program is ending.
+            let _ = written.send(Written { bytes, result });
+        })?;
+        Ok(())
+    }
+}
+
+/// The writing thread's state. Frames go out in one write each; the writer keeps its buffers, so
+/// that a long recording allocates no memory of its own.
+struct Sink<W: Write> {
+    writer: Option<TraceWriter<W>>,
+    recycler: Recycler,
+    ready: Option<Sender<()>>,
+}
+
+impl<W: Write> Sink<W> {
+    fn write(&mut self, frame: Frame, out: &mut Option<W>) -> Result<(), WriteError> {
+        if let (Frame::Header(header), Some(out)) = (&frame, out.take()) {
+            self.writer = Some(TraceWriter::new(out, header)?);
+            return Ok(());
+        }
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        match frame {
+            Frame::Header(_) => {}
+            Frame::Snapshot(snapshot) => {
+                writer.snapshot(&snapshot)?;
+                self.tell_ready();
+            }
+            Frame::Events(batch) => {
+                writer.events(&batch)?;
+                self.recycler.recycle(batch);
+                // Without an opening snapshot the first events say that tracing runs.
+                self.tell_ready();
+            }
+            Frame::End(end) => writer.end(&end)?,
+        }
+        Ok(())
+    }
+
+    fn tell_ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            // Nobody listens when this program is ending.
+            let _ = ready.send(());
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Signals as values on a channel.
+
+use std::io;
+
+use crossbeam_channel::{Receiver, unbounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
+use signal_hook::low_level::siginfo::Cause;
+
+/// A signal that asks this program to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its number: `SIGINT`, `SIGTERM` or `SIGHUP`.
+    pub signal: i32,
+    /// Whether a process sent it to this one; the terminal sends it to the whole group.
+    pub by_process: bool,
+}
+
+impl Asked {
+    /// Whether the program may take its time.
+    #[must_use]
+    pub fn is_interrupt(self) -> bool {
+        self.signal == SIGINT
+    }
+}
+
+/// Catches the signals from now on.
+///
+/// # Errors
+/// If no handler or thread can be made.
+pub fn catch() -> io::Result<Receiver<Asked>> {
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP])?;
+    let (tx, rx) = unbounded();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for origin in signals.forever() {
+            if tx.send(asked(&origin)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(rx)
+}
+
+fn asked(origin: &Origin) -> Asked {
+    Asked { signal: origin.signal, by_process: matches!(origin.cause, Cause::Sent(_)) }
+}
