@@ -2,9 +2,9 @@
 //!
 //! Page events are stored by column. Kind, tags, order, migratetype and gfp flags of an event are
 //! its *shape*; few shapes occur, so a frame has a dictionary of at most 256 and one byte an event.
-//! Times are differences to the event before. Pfns are differences to the previous pfn of the
-//! same CPU and kind, because a CPU takes neighbours in turn, and gives them
-//! back in turn.
+//! Times are steps from the event before; a step back, which only a late event takes, wraps
+//! around and becomes an exception of the column. Pfns are differences to the previous pfn of the
+//! same CPU and kind, because a CPU takes neighbours in turn, and gives them back in turn.
 
 use super::columns::{self, BLOCK, Column};
 use super::sides;
@@ -177,9 +177,9 @@ impl Encoder {
         self.put_column(pages.iter().map(|e| u64::from(e.cpu.0)), out);
         let mut last = base;
         let times = pages.iter().map(|e| {
-            let coded = varint::zigzag(last, e.time_ns);
+            let step = e.time_ns.wrapping_sub(last);
             last = e.time_ns;
-            coded
+            step
         });
         self.put_column(times, out);
         let mut predictor = Predictor::new();
@@ -260,9 +260,9 @@ fn decode_pages(
             return Err(DecodeError::value("cpu", "more than 65535"));
         }
         let values = cpu_block.iter().zip(&time_block).zip(&pfn_block);
-        pages.extend(numbers.iter().zip(values).map(|(number, ((cpu, time_coded), pfn_coded))| {
+        pages.extend(numbers.iter().zip(values).map(|(number, ((cpu, step), pfn_coded))| {
             let mut event = shapes[usize::from(*number)];
-            time = varint::unzigzag(time, *time_coded);
+            time = time.wrapping_add(*step);
             event.time_ns = time;
             event.cpu = CpuId(*cpu as u16);
             let slot = predictor.slot(event.cpu, event.packed());
