@@ -1,0 +1,408 @@
+//! The per-CPU buddy lists (patches 02 and 03): a CPU owns whole pageblocks, merges their pages
+//! on its own lists, and gets them back when another CPU frees them.
+//!
+//! `spb-allocator` 1.5 and 3. Each (zone, CPU) has a list for every order up to the pageblock's
+//! and each of three types. [`refill`] takes from the zone in phases, [`drain`] merges and gives
+//! back, [`remote`] is the way of pages freed elsewhere.
+//!
+//! Invariants: a page marked [`Mark::PCP_BUDDY`] is on the lists of the CPU that owns its
+//! pageblock; after a drain no two such pages are buddies of one order; ownership ends when the
+//! whole pageblock is free in the zone.
+
+mod drain;
+mod refill;
+mod remote;
+
+use fragscope_trace::machine::{Machine, Pageset};
+use fragscope_trace::page::{Content, Migratetype};
+
+use super::buddy::Buddy;
+use super::cache::Cache;
+use super::flags::AllocFlags;
+use super::flavour::{Flavour, Lock, Word};
+use super::frames::{Frame, FrameState, FrameWord, ListId, Mark};
+use super::geometry::{CpuIndex, Geometry};
+use super::pcp_limits::{self, Limits};
+use super::placement::Placement;
+use super::request::FreeEntry;
+use super::zone::Zone;
+
+use drain::Fresh;
+use remote::RemoteFrees;
+
+const TYPES: u32 = Migratetype::PCP_TYPES as u32;
+
+/// `struct per_cpu_pages` of one (zone, CPU). Counts are base pages; the lock guards all but the
+/// remote frees.
+#[derive(Debug)]
+pub struct OwningPcp<F: Flavour> {
+    lock: F::Lock,
+    /// Owner word of pageblocks that this CPU owns.
+    owner: u32,
+    /// Number of its list of owned pageblocks that have fragments in the zone.
+    owned: u32,
+    first_list: u32,
+    /// Lists: orders up to the pageblock's times types.
+    lists: u32,
+    count: F::U32,
+    /// For each type the orders whose list is not empty.
+    occupied: [F::U32; Migratetype::PCP_TYPES],
+    limits: Limits<F>,
+    remote: RemoteFrees<F>,
+    /// Blocks put on the lists since the last merge.
+    fresh: Fresh<F>,
+    /// `PCPF_CPU_DEAD`
+    dead: F::U32,
+    /// Pages at the last periodic run, to see whether a remote zone's lists are idle.
+    seen_count: F::U32,
+    /// Periodic runs until an idle remote zone's lists are drained.
+    expire: F::U32,
+}
+
+/// Pagesets by zone and CPU.
+#[derive(Debug)]
+pub struct PcpBuddy<F: Flavour> {
+    sets: Box<[OwningPcp<F>]>,
+    cpus: usize,
+    enabled: bool,
+    remote_lists: bool,
+}
+
+/// A block on its way onto the lists.
+#[derive(Clone, Copy, Debug)]
+struct Cached {
+    frame: Frame,
+    order: u8,
+    /// Type of the list, one of the first three.
+    list: Migratetype,
+    marks: Mark,
+}
+
+/// The type of the list that caches pages of a pageblock of this type; `None` if none may.
+#[inline]
+fn cached_type(migratetype: Migratetype) -> Option<Migratetype> {
+    match migratetype {
+        Migratetype::Isolate => None,
+        Migratetype::HighAtomic | Migratetype::Cma => Some(Migratetype::Movable),
+        pcp_type => Some(pcp_type),
+    }
+}
+
+impl<F: Flavour> PcpBuddy<F> {
+    #[inline]
+    fn set(&self, zone: &Zone<F>, cpu: CpuIndex) -> &OwningPcp<F> {
+        &self.sets[usize::from(zone.id.0) * self.cpus + usize::from(cpu.0)]
+    }
+
+    fn sets_of(&self, zone: &Zone<F>) -> &[OwningPcp<F>] {
+        let first = usize::from(zone.id.0) * self.cpus;
+        &self.sets[first..first + self.cpus]
+    }
+
+    /// The pagesets of one CPU with their zones.
+    fn sets_on<'a, P: Placement<F>>(
+        &'a self,
+        buddy: &'a Buddy<F, P>,
+        cpu: CpuIndex,
+    ) -> impl Iterator<Item = (&'a Zone<F>, &'a OwningPcp<F>)> {
+        buddy.zones.iter().map(move |zone| (zone, self.set(zone, cpu)))
+    }
+}
+
+impl<F: Flavour> OwningPcp<F> {
+    fn new(cpu: CpuIndex, number: u32, first_list: u32, lists: u32) -> OwningPcp<F> {
+        OwningPcp {
+            lock: F::Lock::default(),
+            owner: u32::from(cpu.0) + 1,
+            owned: number,
+            first_list: first_list + number * lists,
+            lists,
+            count: F::U32::default(),
+            occupied: Default::default(),
+            limits: Limits::default(),
+            remote: RemoteFrees::new(),
+            fresh: Fresh::default(),
+            dead: F::U32::default(),
+            seen_count: F::U32::default(),
+            expire: F::U32::default(),
+        }
+    }
+
+    #[inline]
+    fn list(&self, order: u8, migratetype: Migratetype) -> ListId {
+        ListId(self.first_list + TYPES * u32::from(order) + migratetype as u32)
+    }
+
+    #[inline]
+    fn is_dead(&self) -> bool {
+        self.dead.get() != 0
+    }
+
+    #[inline]
+    fn occupy(&self, block: &Cached) {
+        let orders = &self.occupied[block.list.index()];
+        orders.set(orders.get() | 1 << block.order);
+        self.count.set(self.count.get() + (1 << block.order));
+    }
+
+    #[inline]
+    fn word(block: &Cached) -> FrameWord {
+        let Cached { order, list, marks, .. } = *block;
+        FrameWord::new(FrameState::Pcp, order, list, Content::Pcp, marks)
+    }
+
+    #[inline]
+    fn push_head<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
+        buddy.frames.set_word(block.frame, Self::word(block));
+        buddy.frames.push_head(self.list(block.order, block.list), block.frame);
+        self.occupy(block);
+    }
+
+    #[inline]
+    fn push_tail<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
+        buddy.frames.set_word(block.frame, Self::word(block));
+        buddy.frames.push_tail(self.list(block.order, block.list), block.frame);
+        self.occupy(block);
+    }
+
+    /// Takes a listed block off its list; its head becomes an inner frame of nothing.
+    #[inline]
+    fn remove<P: Placement<F>>(&self, buddy: &Buddy<F, P>, frame: Frame) -> Cached {
+        let word = buddy.frames.word(frame);
+        debug_assert_eq!(word.state(), FrameState::Pcp);
+        let (order, list) = (word.order(), word.migratetype());
+        buddy.frames.unlink(frame);
+        buddy.frames.set_word(frame, FrameWord::free_tail());
+        if buddy.frames.first(self.list(order, list)).is_none() {
+            let orders = &self.occupied[list.index()];
+            orders.set(orders.get() & !(1 << order));
+        }
+        self.count.set(self.count.get() - (1 << order));
+        Cached { frame, order, list, marks: word.marks() }
+    }
+
+    /// The first block of a type's lists from an order upwards, split down to that order; the
+    /// upper halves go to the heads of the lists below and keep its mark.
+    #[inline]
+    fn pop<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        order: u8,
+        migratetype: Migratetype,
+    ) -> Option<Frame> {
+        let orders = self.occupied[migratetype.index()].get() >> order;
+        if orders == 0 {
+            return None;
+        }
+        let found = order + orders.trailing_zeros() as u8;
+        let frame = buddy.frames.first(self.list(found, migratetype))?;
+        let block = self.remove(buddy, frame);
+        for half in (order..found).rev() {
+            self.push_head(buddy, &Cached { frame: frame + (1 << half), order: half, ..block });
+        }
+        Some(frame)
+    }
+
+    /// Whether the lists did not change for three periodic runs and hold pages.
+    fn idle_for_long(&self) -> bool {
+        let count = self.count.get();
+        if count == 0 || count != self.seen_count.get() {
+            self.seen_count.set(count);
+            self.expire.set(3);
+            return false;
+        }
+        self.expire.set(self.expire.get().saturating_sub(1));
+        self.expire.get() == 0
+    }
+
+    fn check<P: Placement<F>>(&self, buddy: &Buddy<F, P>, zone: &Zone<F>) {
+        let mut pages = 0;
+        for i in 0..self.lists {
+            let list = ListId(self.first_list + i);
+            buddy.frames.check_list(list);
+            for frame in buddy.frames.iter(list) {
+                let word = buddy.frames.word(frame);
+                assert_eq!(word.state(), FrameState::Pcp, "frame {frame:#x} on a per-CPU list");
+                assert_eq!(self.list(word.order(), word.migratetype()), list, "of {frame:#x}");
+                assert!(buddy.geometry.in_zone(frame, zone.id), "zone of {frame:#x}");
+                if word.marks().contains(Mark::PCP_BUDDY) {
+                    let owner = buddy.blocks.owner(buddy.pageblock(frame));
+                    assert_eq!(owner, self.owner, "owner of marked frame {frame:#x}");
+                }
+                pages += 1 << word.order();
+            }
+            let (order, of_type) = (i / TYPES, (i % TYPES) as usize);
+            let occupied = self.occupied[of_type].get() >> order & 1 == 1;
+            assert_eq!(occupied, buddy.frames.first(list).is_some(), "occupancy of {list:?}");
+        }
+        assert_eq!(self.count.get(), pages, "pages of a pageset of zone {:?}", zone.id);
+        self.check_owned(buddy);
+    }
+
+    fn check_owned<P: Placement<F>>(&self, buddy: &Buddy<F, P>) {
+        let next = |block: &_| buddy.blocks.next_owned(*block);
+        for block in std::iter::successors(buddy.blocks.first_owned(self.owned), next) {
+            assert_eq!(buddy.blocks.owner(block), self.owner, "owner of listed {block:?}");
+        }
+    }
+}
+
+impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
+    const NAME: &'static str = "pcp_buddy";
+
+    fn list_count(geometry: &Geometry) -> u32 {
+        let sets = geometry.zones.len() as u32 * u32::from(geometry.cpus);
+        sets * lists_per_set(geometry)
+    }
+
+    fn build(buddy: &Buddy<F, P>, machine: &Machine, first_list: u32) -> PcpBuddy<F> {
+        let cpus = usize::from(buddy.geometry.cpus);
+        let lists = lists_per_set(&buddy.geometry);
+        let set =
+            |i: usize| OwningPcp::new(CpuIndex((i % cpus) as u16), i as u32, first_list, lists);
+        let sets: Box<[_]> = (0..buddy.zones.len() * cpus).map(set).collect();
+        let slice = pcp_limits::cache_slice_bytes(machine);
+        sets.iter().for_each(|set: &OwningPcp<F>| set.limits.set_cache_slice(slice));
+        let settings = &buddy.settings;
+        PcpBuddy { sets, cpus, enabled: settings.pcp, remote_lists: settings.p03 }
+    }
+
+    #[inline]
+    fn allows(&self, buddy: &Buddy<F, P>, order: u8) -> bool {
+        self.enabled && order <= buddy.geometry.pageblock_order
+    }
+
+    #[inline]
+    fn alloc(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        cpu: CpuIndex,
+        order: u8,
+        migratetype: Migratetype,
+        flags: AllocFlags,
+    ) -> Option<Frame> {
+        let set = self.set(zone, cpu);
+        let Some(_guard) = set.lock.try_guard() else {
+            buddy.counters.pcp_trylock_failures.add(1);
+            return None;
+        };
+        set.limits.allocating();
+        set.absorb(buddy);
+        if let Some(frame) = set.pop(buddy, order, migratetype) {
+            buddy.counters.pcp_hits.add(1);
+            return Some(frame);
+        }
+        // High-order atomic requests have a reserve in the zone.
+        if flags.contains(AllocFlags::HIGHATOMIC) {
+            return None;
+        }
+        let scale = buddy.settings.pcp_batch_scale_max as u32;
+        let blocks = set.limits.nr_alloc(zone, set.count.get(), order, scale);
+        set.refill(buddy, zone, order, migratetype, flags, blocks);
+        set.pop(buddy, order, migratetype)
+    }
+
+    #[inline]
+    fn free(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        cpu: CpuIndex,
+        frame: Frame,
+        order: u8,
+        from: Content,
+        entry: FreeEntry,
+    ) -> bool {
+        let Some(list) = cached_type(buddy.migratetype(frame)) else { return false };
+        let owner = buddy.blocks.owner(buddy.pageblock(frame));
+        let block = Cached { frame, order, list, marks: Mark::empty() };
+        let home = CpuIndex(owner.wrapping_sub(1) as u16);
+        if owner == 0 || home == cpu {
+            return self.set(zone, cpu).free_local(buddy, zone, block, from, entry);
+        }
+        let home = self.set(zone, home);
+        if self.remote_lists {
+            home.free_remote(buddy, block, from)
+        } else {
+            home.free_local(buddy, zone, block, from, entry)
+        }
+    }
+
+    fn drain_zone(&self, buddy: &Buddy<F, P>, zone: &Zone<F>) {
+        for set in self.sets_of(zone) {
+            set.drain_all(buddy, zone);
+        }
+    }
+
+    fn decay(&self, buddy: &Buddy<F, P>, cpu: CpuIndex) {
+        let scale = buddy.settings.pcp_batch_scale_max as u32;
+        let node = buddy.geometry.node_index_of_cpu(cpu);
+        for (zone, set) in self.sets_on(buddy, cpu) {
+            let _guard = set.lock.guard();
+            let batch = set.limits.batch();
+            let mut excess = set.limits.decay(set.count.get(), scale);
+            while excess > 0 {
+                set.drain(buddy, zone, excess.min(batch));
+                excess = excess.saturating_sub(batch);
+            }
+            if zone.node != node && set.idle_for_long() {
+                set.drain(buddy, zone, batch);
+            }
+        }
+    }
+
+    fn set_limits(&self, buddy: &Buddy<F, P>, zone: &Zone<F>, online_cpus: u64) {
+        let limits = pcp_limits::for_zone(zone, &buddy.tunables, online_cpus);
+        self.sets_of(zone).iter().for_each(|set| set.limits.set(&limits));
+    }
+
+    fn load_state(&self, zone: &Zone<F>, cpu: CpuIndex, pageset: &Pageset) {
+        self.set(zone, cpu).limits.load(pageset);
+    }
+
+    fn load_block(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        cpu: CpuIndex,
+        frame: Frame,
+        order: u8,
+        migratetype: Migratetype,
+    ) -> bool {
+        let allowed = <Self as Cache<F, P>>::allows(self, buddy, order);
+        let Some(list) = cached_type(migratetype).filter(|_| allowed) else { return false };
+        let block = Cached { frame, order, list, marks: Mark::empty() };
+        self.set(zone, cpu).push_tail(buddy, &block);
+        true
+    }
+
+    /// Clears the dead mark and takes in what raced with the CPU's end.
+    fn cpu_online(&self, buddy: &Buddy<F, P>, cpu: CpuIndex) {
+        for (_, set) in self.sets_on(buddy, cpu) {
+            let _guard = set.lock.guard();
+            set.dead.set(0);
+            set.absorb(buddy);
+        }
+    }
+
+    fn cpu_offline(&self, buddy: &Buddy<F, P>, cpu: CpuIndex) {
+        for (zone, set) in self.sets_on(buddy, cpu) {
+            set.retire(buddy, zone);
+        }
+    }
+
+    fn pages(&self, zone: &Zone<F>) -> u64 {
+        self.sets_of(zone).iter().map(|set| u64::from(set.count.get())).sum()
+    }
+
+    fn check(&self, buddy: &Buddy<F, P>) {
+        for (i, set) in self.sets.iter().enumerate() {
+            set.check(buddy, &buddy.zones[i / self.cpus]);
+        }
+    }
+}
+
+fn lists_per_set(geometry: &Geometry) -> u32 {
+    TYPES * (u32::from(geometry.pageblock_order) + 1)
+}

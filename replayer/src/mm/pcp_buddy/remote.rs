@@ -1,0 +1,158 @@
+//! Frees: into the own lists, or into those of the CPU that owns the pageblock (patch 03).
+//!
+//! `spb-allocator` 3.1 and 3.3. A page of a pageblock that another CPU owns is pushed on that
+//! CPU's lock-free list and taken in by its next allocation or drain; ownership cannot change
+//! meanwhile, because it ends only when the block is complete.
+
+use fragscope_trace::page::Content;
+
+use crate::mm::buddy::Buddy;
+use crate::mm::flavour::{Flavour, Lock, Word};
+use crate::mm::frames::{Frame, FrameWord, Mark};
+use crate::mm::pcp_limits;
+use crate::mm::placement::Placement;
+use crate::mm::request::FreeEntry;
+use crate::mm::zone::Zone;
+use crate::mm::zone_free::isolated_word;
+
+use super::{Cached, OwningPcp, cached_type};
+
+/// `free_llist`: a stack of blocks, linked by their notes; anybody pushes, the owner takes all.
+#[derive(Debug)]
+pub(super) struct RemoteFrees<F: Flavour> {
+    /// Top frame + 1; 0 for none.
+    top: F::U32,
+}
+
+impl<F: Flavour> RemoteFrees<F> {
+    pub(super) fn new() -> RemoteFrees<F> {
+        RemoteFrees { top: F::U32::default() }
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.top.get() == 0
+    }
+
+    fn push<P: Placement<F>>(&self, buddy: &Buddy<F, P>, frame: Frame) {
+        loop {
+            let top = self.top.get();
+            buddy.frames.set_note(frame, top);
+            if self.top.replace_if(top, frame + 1) {
+                return;
+            }
+        }
+    }
+
+    /// Takes everything; the newest first.
+    fn take<'a, P: Placement<F>>(
+        &self,
+        buddy: &'a Buddy<F, P>,
+    ) -> impl Iterator<Item = Frame> + use<'a, F, P> {
+        let mut link = self.top.swap(0);
+        std::iter::from_fn(move || {
+            let frame = link.checked_sub(1)?;
+            link = buddy.frames.note(frame);
+            Some(frame)
+        })
+    }
+}
+
+impl<F: Flavour> OwningPcp<F> {
+    /// Puts a block at the head of its list, under a lock that is only tried, and drains if there
+    /// are too many. `false` if the zone must take the block.
+    pub(super) fn free_local<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        block: Cached,
+        from: Content,
+        entry: FreeEntry,
+    ) -> bool {
+        let Some(_guard) = self.lock.try_guard() else {
+            buddy.counters.pcp_trylock_failures.add(1);
+            return false;
+        };
+        if self.is_dead() {
+            return false;
+        }
+        self.put(buddy, block);
+        buddy.shift(block.frame, block.order, from, Content::Pcp);
+        let (count, scale) = (self.count.get(), buddy.settings.pcp_batch_scale_max as u32);
+        let free_high = self.limits.freeing(count, block.order, scale);
+        if entry == FreeEntry::NoLock {
+            return true;
+        }
+        let high = self.limits.nr_high(zone, count, free_high, scale);
+        if count >= high {
+            let pages = self.limits.nr_free(count, high, free_high, scale);
+            self.drain(buddy, zone, pages);
+            pcp_limits::recheck_high(zone);
+        }
+        true
+    }
+
+    /// Lists a freed block; of an owned pageblock it may be merged here.
+    #[inline]
+    fn put<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: Cached) {
+        let owned = buddy.blocks.owner(buddy.pageblock(block.frame)) == self.owner;
+        let marks = if owned { Mark::PCP_BUDDY } else { Mark::empty() };
+        self.push_head(buddy, &Cached { marks, ..block });
+        if owned {
+            self.fresh.add(block.frame);
+        }
+    }
+
+    /// Hands a block to the CPU that owns its pageblock, without any lock. `false` if that CPU is
+    /// gone and the zone must take it.
+    pub(super) fn free_remote<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        block: Cached,
+        from: Content,
+    ) -> bool {
+        if self.is_dead() {
+            return false;
+        }
+        buddy.counters.pcp_remote_frees.add(1);
+        buddy.shift(block.frame, block.order, from, Content::Isolated);
+        buddy.frames.set_word(block.frame, isolated_word(block.order));
+        self.remote.push(buddy, block.frame);
+        true
+    }
+
+    /// Takes in what other CPUs freed into owned pageblocks. The lock is held.
+    #[inline]
+    pub(super) fn absorb<P: Placement<F>>(&self, buddy: &Buddy<F, P>) {
+        if !self.remote.is_empty() {
+            self.absorb_all(buddy);
+        }
+    }
+
+    #[cold]
+    fn absorb_all<P: Placement<F>>(&self, buddy: &Buddy<F, P>) {
+        for frame in self.remote.take(buddy) {
+            let order = buddy.frames.word(frame).order();
+            buddy.frames.set_word(frame, FrameWord::free_tail());
+            buddy.shift(frame, order, Content::Isolated, Content::Pcp);
+            let list = cached_type(buddy.migratetype(frame))
+                .unwrap_or(fragscope_trace::page::Migratetype::Movable);
+            self.put(buddy, Cached { frame, order, list, marks: Mark::empty() });
+            buddy.counters.pcp_absorbed.add(1);
+        }
+    }
+
+    /// The CPU stops (`pcp_cpu_dead`): marks the lists dead under their lock, drains them and
+    /// what came from afar, and takes every owned pageblock off the list one by one. Pageblocks
+    /// keep their owner number, which nobody heeds while the CPU is dead.
+    pub(super) fn retire<P: Placement<F>>(&self, buddy: &Buddy<F, P>, zone: &Zone<F>) {
+        let _guard = self.lock.guard();
+        self.dead.set(1);
+        self.drain_until_empty(buddy, zone);
+        let _zone_guard = buddy.lock(zone);
+        while let Some(block) = buddy.blocks.first_owned(self.owned) {
+            buddy.blocks.unlist_owned(block);
+        }
+    }
+}
