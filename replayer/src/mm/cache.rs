@@ -58,6 +58,11 @@ pub trait Cache<F: Flavour, P: Placement<F>>: Sized + Debug {
     /// `drain_all_pages`: gives every CPU's pages of a zone back.
     fn drain_zone(&self, buddy: &Buddy<F, P>, zone: &Zone<F>);
 
+    /// `drain_local_pages`: gives one CPU's pages of a zone back.
+    fn drain_cpu(&self, buddy: &Buddy<F, P>, zone: &Zone<F>, _cpu: CpuIndex) {
+        self.drain_zone(buddy, zone);
+    }
+
     /// The periodic worker of one CPU (`refresh_cpu_vm_stats`): decay and drains.
     fn decay(&self, buddy: &Buddy<F, P>, cpu: CpuIndex);
 

@@ -24,12 +24,13 @@ pub struct Clock<F: Flavour> {
     now: F::U64,
     next_tick: F::U64,
     next_decay: F::U64,
+    next_kcompactd: F::U64,
 }
 
 impl<F: Flavour> Default for Clock<F> {
     fn default() -> Self {
         let word = F::U64::default;
-        Clock { now: word(), next_tick: word(), next_decay: word() }
+        Clock { now: word(), next_tick: word(), next_decay: word(), next_kcompactd: word() }
     }
 }
 
@@ -79,6 +80,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             }
         }
         self.kswapd_tick();
+        let interval = settings.kcompactd_interval_ms;
+        if due::<F>(&self.clock.next_kcompactd, interval, now) > 0 {
+            self.kcompactd_tick();
+        }
         P::tick(self, now);
     }
 }

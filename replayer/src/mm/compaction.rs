@@ -64,6 +64,11 @@ impl<F: Flavour> ZoneCompaction<F> {
         self.free_pfn.set(self.end);
     }
 
+    /// The migration scanner found no more: the scanners have met.
+    pub(super) fn meet(&self) {
+        self.migrate_pfn.set(self.free_pfn.get());
+    }
+
     /// `compaction_deferred`: whether an attempt is put off after earlier failures.
     pub fn deferred(&self, order: u8) -> bool {
         if u32::from(order) < self.order_failed.get() {

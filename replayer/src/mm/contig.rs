@@ -12,6 +12,7 @@ use super::frames::Frame;
 use super::geometry::{Region, RegionId};
 use super::page_alloc::Mm;
 use super::placement::Placement;
+use super::zone::Zone;
 
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     /// Starts of the regions that a gigantic hugetlb request would get now, each by itself, in
@@ -43,6 +44,13 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
 }
 
 impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
+    /// Pages of a zone that `wanted` holds for.
+    pub(super) fn zone_pages(&self, zone: &Zone<F>, wanted: impl Fn(Content) -> bool) -> u64 {
+        let regions = self.geometry.regions.iter().enumerate();
+        let own = regions.filter(|(_, region)| region.zone == zone.id);
+        own.map(|(id, _)| self.region_pages(RegionId(id as u32), &wanted)).sum()
+    }
+
     fn region_pages(&self, id: RegionId, wanted: impl Fn(Content) -> bool) -> u64 {
         let of = |c: &Content| u64::from(self.census.pages(id, *c));
         Content::ALL.iter().filter(|c| wanted(**c)).map(of).sum()

@@ -75,6 +75,8 @@ counters! {
     reclaimed_file: "file pages that the model dropped";
     reclaimed_movable: "movable pages of unknown kind that the model dropped";
     reclaimed_anon: "anonymous pages that the model swapped out";
+    reclaimed_slab: "reclaimable kernel pages that the model dropped";
+    migrate_failed: "blocks that could not be migrated for want of a target";
     compact_stall: "direct compactions tried";
     compact_success: "direct compactions after which the request was served";
     compact_fail: "direct compactions after which it was not";

@@ -217,6 +217,14 @@ impl Geometry {
         &self.nodes[usize::from(self.cpu_nodes[usize::from(cpu.0)])]
     }
 
+    /// The kernel's id of a node's first CPU; of the machine's first where the node has none.
+    #[must_use]
+    pub fn first_cpu_of(&self, node: u16) -> CpuId {
+        let index = self.cpu_nodes.iter().position(|n| *n == node).unwrap_or(0);
+        let id = self.cpu_by_id.iter().position(|cpu| usize::from(cpu.0) == index).unwrap_or(0);
+        CpuId(id as u16)
+    }
+
     /// Position in [`Geometry::nodes`] of the node of a CPU.
     #[must_use]
     #[inline]

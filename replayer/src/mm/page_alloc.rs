@@ -36,6 +36,8 @@ pub struct Mm<F: Flavour, P, C> {
     pub(super) cpus_by_node: Box<[F::U64]>,
     /// For each CPU whether it runs.
     pub(super) cpu_runs: Box<[F::U32]>,
+    /// For each node how many intervals its proactive compactor still waits.
+    pub(super) proactive_wait: Box<[F::U32]>,
 }
 
 /// A request with everything that follows from it (`struct alloc_context`).
@@ -58,8 +60,15 @@ pub struct Context<'a> {
 /// A block on its way to a caller: off all lists, not marked as allocated.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
-    frame: Frame,
+    pub(super) frame: Frame,
     from: Content,
+}
+
+impl Taken {
+    /// The first frame, and what the block's pages hold by the census.
+    pub(super) fn parts(self) -> (Frame, Content) {
+        (self.frame, self.from)
+    }
 }
 
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
@@ -84,6 +93,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             return Err(Refusal::OrderTooLarge);
         }
         let context = self.context(request).ok_or(Refusal::NoMemory)?;
+        P::request_begins(&self.buddy, context.cpu);
         let taken = match request.entry {
             Entry::Normal => self.alloc_normal(&context)?,
             Entry::Bulk => match self.alloc_bulk(&context) {
@@ -147,7 +157,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
         let mut flags = AllocFlags::WMARK_LOW;
         flags.set(AllocFlags::CMA, context.migratetype == Migratetype::Movable);
-        if P::nofragment_everywhere(&self.buddy) {
+        if P::begins_nofragment(&self.buddy, context.request.entry) {
             flags |= self.nofragment_flag(context);
         }
         let attempt = Attempt { order: 0, highest: context.highest, flags };
@@ -161,7 +171,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             return Err(Refusal::NoMemory);
         }
         let mut flags = AllocFlags::TRYLOCK;
-        if P::nofragment_everywhere(&self.buddy) {
+        if P::begins_nofragment(&self.buddy, context.request.entry) {
             flags |= self.nofragment_flag(context);
         }
         self.get_page_from_freelist(context, flags)?.ok_or(Refusal::NoMemory)

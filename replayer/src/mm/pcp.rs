@@ -269,6 +269,10 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         }
     }
 
+    fn drain_cpu(&self, buddy: &Buddy<F, P>, zone: &Zone<F>, cpu: CpuIndex) {
+        self.set(zone, cpu).drain_all(buddy, zone);
+    }
+
     fn decay(&self, buddy: &Buddy<F, P>, cpu: CpuIndex) {
         let scale = buddy.settings.pcp_batch_scale_max as u32;
         let node = buddy.geometry.node_index_of_cpu(cpu);
@@ -367,7 +371,7 @@ impl<F: Flavour> PerCpuPages<F> {
 }
 
 impl<F: Flavour> Limits<F> {
-    fn load(&self, pageset: &Pageset) {
+    pub(super) fn load(&self, pageset: &Pageset) {
         let page_count = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX >> 1);
         self.high.set(page_count(pageset.high));
         self.alloc_factor.set(u32::from(pageset.alloc_factor.unwrap_or(0)));

@@ -15,9 +15,9 @@ use super::cache::Cache;
 use super::flags::AllocFlags;
 use super::flavour::Flavour;
 use super::frames::{Frame, ListId};
-use super::geometry::{Geometry, PageblockId};
+use super::geometry::{CpuIndex, Geometry, PageblockId};
 use super::page_alloc::Mm;
-use super::request::Request;
+use super::request::{Entry, Request};
 use super::rmqueue::{self, RmqueueMode};
 use super::settings::Settings;
 use super::zone::Zone;
@@ -178,20 +178,24 @@ pub trait Placement<F: Flavour>: Sized + Debug {
         Self::rmqueue(buddy, zone, order, migratetype, flags, &mut RmqueueMode::Normal)
     }
 
-    /// A free part of a partly used pageblock that a per-CPU list may adopt, and its order.
-    fn partial_pageblock(
+    /// Free parts of partly used pageblocks that a per-CPU list may adopt: takes them off their
+    /// lists one by one and hands each with its order to `adopt`, as long as that returns `true`.
+    fn partial_pageblocks(
         _buddy: &Buddy<F, Self>,
         _zone: &Zone<F>,
         _order: u8,
         _migratetype: Migratetype,
-    ) -> Option<(Frame, u8)> {
-        None
+        _adopt: &mut dyn FnMut(Frame, u8) -> bool,
+    ) {
     }
 
     // Decisions of a request.
 
-    /// Whether bulk and nolock requests also begin with the NOFRAGMENT rule.
-    fn nofragment_everywhere(_buddy: &Buddy<F, Self>) -> bool {
+    /// A CPU begins to serve a request.
+    fn request_begins(_buddy: &Buddy<F, Self>, _cpu: CpuIndex) {}
+
+    /// Whether requests of this entry (bulk, nolock) also begin with the NOFRAGMENT rule.
+    fn begins_nofragment(_buddy: &Buddy<F, Self>, _entry: Entry) -> bool {
         false
     }
 

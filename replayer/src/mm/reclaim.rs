@@ -31,6 +31,15 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         classes.into_iter().filter(|(_, on)| *on).map(|(content, _)| content)
     }
 
+    /// `zone_reclaimable_pages`
+    pub(super) fn reclaimable_pages(&self, zone: &Zone<F>) -> u64 {
+        if !self.buddy.settings.direct_reclaim {
+            return 0;
+        }
+        let pages = |class| self.buddy.zone_pages(zone, |content| content == class);
+        self.reclaimable().map(pages).sum()
+    }
+
     /// `__perform_reclaim`: drops up to [`SWAP_CLUSTER_MAX`] pages from the zones that may serve
     /// the request. Returns how many it dropped.
     pub(super) fn direct_reclaim(&self, context: &Context<'_>) -> u32 {
@@ -62,7 +71,13 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     }
 
     /// One turn of the clock hand for one class of pages. Regions without such pages are skipped.
-    fn reclaim_class(&self, zone: &Zone<F>, class: Content, pages: u32, cpu: CpuId) -> u32 {
+    pub(super) fn reclaim_class(
+        &self,
+        zone: &Zone<F>,
+        class: Content,
+        pages: u32,
+        cpu: CpuId,
+    ) -> u32 {
         let (mut hand, span) = (zone.reclaim_hand.get().max(zone.start), zone.end - zone.start);
         let (mut dropped, mut walked) = (0, 0);
         while dropped < pages && walked < span {
@@ -116,6 +131,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         match class {
             Content::File => counters.reclaimed_file.add(1),
             Content::Anon => counters.reclaimed_anon.add(1),
+            Content::Reclaimable => counters.reclaimed_slab.add(1),
             _ => counters.reclaimed_movable.add(1),
         }
         true
@@ -136,18 +152,25 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     }
 
     /// `balance_pgdat`, once per tick for zones that asked. The pages that the kernel's own
-    /// kswapd reclaimed are frees in the trace; what is left to model is the end of a boost, and
-    /// reclaim up to the high watermark where that is switched on.
+    /// kswapd reclaimed are frees in the trace; what is left to model is reclaim up to the high
+    /// watermark where that is switched on, the end of a boost, and the wake-up of compaction
+    /// that follows.
     pub(super) fn kswapd_tick(&self) {
         for zone in &self.buddy.zones {
             if zone.kswapd_order.get() == 0 {
                 continue;
             }
+            let order = (zone.kswapd_order.get() - 1) as u8;
             zone.kswapd_order.set(0);
+            let boosted = zone.boost.get() > 0;
             if self.buddy.settings.kswapd_reclaim {
                 self.reclaim_to_high(zone);
             }
             zone.boost.set(0);
+            let order = if boosted { self.buddy.geometry.pageblock_order } else { order };
+            if order > 0 {
+                self.background_compact(zone, order);
+            }
         }
     }
 

@@ -57,7 +57,8 @@ pub fn by_modes<F: Flavour, P: Placement<F>>(
     fall_back(buddy, zone, order, migratetype, flags, mode)
 }
 
-fn fall_back<F: Flavour, P: Placement<F>>(
+/// The modes after the type's own lists, from the remembered one on.
+pub(super) fn fall_back<F: Flavour, P: Placement<F>>(
     buddy: &Buddy<F, P>,
     zone: &Zone<F>,
     order: u8,
@@ -79,7 +80,9 @@ fn fall_back<F: Flavour, P: Placement<F>>(
             return frame;
         }
     }
-    if !flags.contains(AllocFlags::NOFRAGMENT) {
+    let steals =
+        !flags.contains(AllocFlags::NOFRAGMENT) || flags.contains(AllocFlags::NOFRAG_TAINTED_OK);
+    if steals {
         let frame = P::rmqueue_steal(buddy, zone, order, migratetype, flags);
         if frame.is_some() {
             *mode = RmqueueMode::Steal;

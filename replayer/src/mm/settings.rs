@@ -289,7 +289,7 @@ settings! {
     evacuate_max_blocks: u64 = 8, Read, "SPB_EVACUATE_MAX_PB_PER_SB",
         "pageblocks that one targeted evacuation empties in each";
     evacuate_by_request: bool = false, Read, "final v2 page_alloc.c: order and type do not choose",
-        "targeted evacuation passes over movable-type blocks unless the order needs a whole one";
+        "targeted evacuation empties pageblocks of the request's type first, then movable ones only";
     evac_requests: u64 = 64, Read, "NR_SPB_EVAC_REQUESTS",
         "deferred evacuations that can wait at once; further ones are dropped";
     evac_throttle_ms: u64 = 10, Read, "final v2 page_alloc.c: queue_spb_evacuate",
@@ -304,6 +304,10 @@ settings! {
         "slab shrinks free reclaimable pages, up to the target";
     slab_objects_per_page: u64 = 16, Infer, "objects of 256 bytes",
         "freed slab objects that free one page";
+    evacuate_frees_to_zone: bool = true, Infer, "the evacuation's own drain was not read",
+        "frames that an evacuation empties go straight to the zone (off: to per-CPU lists)";
+    evacuate_drops_file: bool = false, Model, "whether a file page is clean is not in a trace",
+        "evacuation drops file pages instead of moving them";
     contig_candidates: u64 = 4, Read, "SPB_CONTIG_MAX_CANDIDATES",
         "superpageblocks that a contiguous allocation tries";
     contig_attempts: u64 = 2, Read, "final v2 page_alloc.c: spb_try_alloc_contig",

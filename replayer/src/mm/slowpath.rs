@@ -5,9 +5,11 @@
 
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::machine::ZoneKind;
+use fragscope_trace::page::Migratetype;
 
 use super::cache::Cache;
-use super::flags::{self, AllocFlags};
+use super::compact::{Outcome, Priority};
+use super::flags::{self, AllocFlags, Mark};
 use super::flavour::{Flavour, Word};
 use super::page_alloc::{Context, Mm, Taken};
 use super::pcp::COSTLY_ORDER;
@@ -17,6 +19,11 @@ use super::watermark::Attempt;
 
 /// `MAX_RECLAIM_RETRIES`
 const MAX_RECLAIM_RETRIES: u32 = 16;
+/// `MAX_COMPACT_RETRIES`
+const MAX_COMPACT_RETRIES: u32 = 16;
+/// Rounds of one request in all. The kernel would go on as long as it makes progress; the
+/// model's other CPUs stand still meanwhile, so progress that others would eat is its own.
+const RETRY_ROUNDS_MAX: u32 = 64;
 
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     /// `__alloc_pages_slowpath`
@@ -71,19 +78,94 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     ) -> Result<Option<Taken>, Refusal> {
         let request = context.request;
         let costly = request.order > COSTLY_ORDER;
-        for _ in 0..MAX_RECLAIM_RETRIES {
-            let reclaimed = self.reclaim_and_try(context, flags)?;
-            if let Reclaimed::Served(taken) = reclaimed {
-                return Ok(Some(taken));
+        let noretry = request.gfp.contains(Gfp::NORETRY);
+        let mut retry = Retry::default();
+        let unmovable_high = request.order > 0 && context.migratetype != Migratetype::Movable;
+        if costly || unmovable_high {
+            let outcome = match self.compact_and_try(context, flags, Priority::Async)? {
+                Compacted::Served(taken) => return Ok(Some(taken)),
+                Compacted::No(outcome) => outcome,
+            };
+            if costly && noretry {
+                let hopeless = matches!(outcome, Outcome::Skipped | Outcome::Deferred);
+                if hopeless || request.gfp.contains(Gfp::THISNODE) {
+                    return Ok(None);
+                }
+                retry.priority = Priority::Async;
             }
-            let gives_up = request.gfp.contains(Gfp::NORETRY)
-                || costly && !request.gfp.contains(Gfp::RETRY_MAYFAIL);
-            let progress = matches!(reclaimed, Reclaimed::Some) && !costly;
-            if gives_up || !progress {
+        }
+        loop {
+            let reclaimed = match self.reclaim_and_try(context, flags)? {
+                Reclaimed::Served(taken) => return Ok(Some(taken)),
+                other => matches!(other, Reclaimed::Some),
+            };
+            let outcome = match self.compact_and_try(context, flags, retry.priority)? {
+                Compacted::Served(taken) => return Ok(Some(taken)),
+                Compacted::No(outcome) => outcome,
+            };
+            if noretry || costly && !request.gfp.contains(Gfp::RETRY_MAYFAIL) {
+                return Ok(None);
+            }
+            let again = self.should_reclaim_retry(context, flags, reclaimed, &mut retry)
+                || reclaimed && retry.should_compact(request.order, outcome);
+            if !again {
                 return Ok(None);
             }
         }
-        Ok(None)
+    }
+
+    /// `should_reclaim_retry`: whether some zone could be brought above its minimum by reclaim
+    /// alone. Costly orders always count as no progress.
+    fn should_reclaim_retry(
+        &self,
+        context: &Context<'_>,
+        flags: AllocFlags,
+        progress: bool,
+        retry: &mut Retry,
+    ) -> bool {
+        let order = context.request.order;
+        if progress && order <= COSTLY_ORDER {
+            retry.no_progress = 0;
+        } else {
+            retry.no_progress += 1;
+        }
+        retry.rounds += 1;
+        if retry.no_progress > MAX_RECLAIM_RETRIES || retry.rounds > RETRY_ROUNDS_MAX {
+            return false;
+        }
+        let attempt = Attempt { order, highest: context.highest, flags };
+        self.zones(context).any(|zone| {
+            let available = zone.free_pages.get() + self.reclaimable_pages(zone);
+            zone.watermark_ok(&attempt, zone.mark(Mark::Min), available)
+        })
+    }
+
+    /// `__alloc_pages_direct_compact`
+    fn compact_and_try(
+        &self,
+        context: &Context<'_>,
+        flags: AllocFlags,
+        priority: Priority,
+    ) -> Result<Compacted, Refusal> {
+        if P::before_compaction(self, context.request)
+            && let Some(taken) = self.get_page_from_freelist(context, flags)?
+        {
+            return Ok(Compacted::Served(taken));
+        }
+        let outcome = self.direct_compact(context, flags, priority);
+        if matches!(outcome, Outcome::Skipped | Outcome::Deferred) {
+            return Ok(Compacted::No(outcome));
+        }
+        let counters = &self.buddy.counters;
+        if let Some(taken) = self.get_page_from_freelist(context, flags)? {
+            let zone = self.buddy.zone_of(taken.frame);
+            zone.compaction.flush_skip.set(0);
+            zone.compaction.defer_reset(context.request.order, true);
+            counters.compact_success.add(1);
+            return Ok(Compacted::Served(taken));
+        }
+        counters.compact_fail.add(1);
+        Ok(Compacted::No(outcome))
     }
 
     /// `__alloc_pages_direct_reclaim`
@@ -185,4 +267,72 @@ enum Reclaimed {
     Some,
     /// The request was served.
     Served(Taken),
+}
+
+/// Outcome of one direct compaction.
+enum Compacted {
+    /// The request was served.
+    Served(Taken),
+    /// It was not.
+    No(Outcome),
+}
+
+/// What a request has tried already.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    priority: Priority,
+    no_progress: u32,
+    compactions: u32,
+    rounds: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Retry {
+        Retry { priority: Priority::SyncLight, no_progress: 0, compactions: 0, rounds: 0 }
+    }
+}
+
+impl Retry {
+    /// `should_compact_retry`: a number of runs at each priority, then a higher one. Costly
+    /// orders get a quarter of the runs and never the highest priority.
+    fn should_compact(&mut self, order: u8, outcome: Outcome) -> bool {
+        if order == 0 || outcome == Outcome::Skipped {
+            return false;
+        }
+        let costly = order > COSTLY_ORDER;
+        let limit = if costly { MAX_COMPACT_RETRIES / 4 } else { MAX_COMPACT_RETRIES };
+        self.compactions += 1;
+        if outcome != Outcome::Deferred && self.compactions <= limit {
+            return true;
+        }
+        let highest = if costly { Priority::SyncLight } else { Priority::Full };
+        if self.priority >= highest {
+            return false;
+        }
+        self.priority = match self.priority {
+            Priority::Async => Priority::SyncLight,
+            _ => Priority::Full,
+        };
+        self.compactions = 0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 16 runs light, then 16 full ones; a costly order gets 4 light ones.
+    #[test]
+    fn compaction_is_repeated_so_often() {
+        let runs = |order, outcome| {
+            let mut retry = Retry::default();
+            (0..100).take_while(|_| retry.should_compact(order, outcome)).count()
+        };
+        assert_eq!(runs(2, Outcome::Complete), 16 + 1 + 16);
+        assert_eq!(runs(9, Outcome::Complete), 4);
+        assert_eq!(runs(2, Outcome::Deferred), 1);
+        assert_eq!(runs(0, Outcome::Complete), 0);
+        assert_eq!(runs(2, Outcome::Skipped), 0);
+    }
 }

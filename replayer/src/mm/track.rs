@@ -32,6 +32,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
             nofragment: (0..nodes).map(|node| begins_nofragment(&buddy.geometry, node)).collect(),
             cpus_by_node: std::iter::repeat_with(F::U64::default).take(nodes).collect(),
             cpu_runs: words(machine.cpus.len()),
+            proactive_wait: words(nodes),
             clock: Clock::default(),
             cache,
             buddy,

@@ -7,6 +7,7 @@ use crate::mm::flags::AllocFlags;
 use crate::mm::flavour::{Flavour, Word};
 use crate::mm::frames::{Frame, FrameState};
 use crate::mm::geometry::PageblockId;
+use crate::mm::migrate::Emptied;
 use crate::mm::page_alloc::Mm;
 use crate::mm::request::{FreeEntry, Request};
 use crate::mm::zone::Zone;
@@ -15,7 +16,6 @@ use super::category::Category;
 use super::event::SpbEvent;
 use super::geometry::SpbId;
 use super::placement::Spb;
-use super::relocate::relocate;
 use super::superpageblock::HasBit;
 
 /// A CPU of a zone's node, whose lists serve an evacuation.
@@ -39,7 +39,7 @@ pub fn evacuate_pageblock<F: Flavour, C: Cache<F, Spb<F>>>(
     for head in movable_heads(mm, block) {
         // An earlier migration may have split or freed it.
         let Some((head, order)) = mm.buddy.allocated_block_of(head) else { continue };
-        if mm.buddy.movable_block(head) != Some(order) {
+        if !mm.is_movable_block(head, order) {
             continue;
         }
         let pages = empty_block(mm, zone, head, order);
@@ -68,7 +68,7 @@ fn movable_heads<F: Flavour, C: Cache<F, Spb<F>>>(
         let step = match word.state() {
             FrameState::Allocated if word.content().is_movable() => {
                 let Some((head, order)) = mm.buddy.allocated_block_of(frame) else { break };
-                if order <= mm.buddy.geometry.max_order && mm.buddy.movable_block(head).is_some() {
+                if order <= mm.buddy.geometry.max_order && mm.is_movable_block(head, order) {
                     heads.push(head);
                 }
                 head + (1 << order) - frame
@@ -102,7 +102,8 @@ fn empty_block<F: Flavour, C: Cache<F, Spb<F>>>(
             return 1;
         }
     }
-    relocate(mm, head, order, cpu)
+    let emptied = if settings.evacuate_frees_to_zone { Emptied::Zone } else { Emptied::Cpu(cpu) };
+    mm.migrate_block(head, order, cpu, emptied)
 }
 
 /// Clears the pageblock's has-movable bit if a full scan finds no movable page and no fragment of

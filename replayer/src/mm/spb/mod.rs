@@ -24,7 +24,6 @@ pub mod passes;
 pub mod placement;
 mod refill;
 pub mod relax;
-mod relocate;
 pub mod search;
 pub mod superpageblock;
 pub mod visits;
