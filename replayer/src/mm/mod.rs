@@ -48,8 +48,11 @@ pub mod watermark;
 pub mod zone;
 pub mod zone_free;
 
+/// The superpageblock allocator for one thread.
+pub type SpbMm = page_alloc::Mm<flavour::Up, spb::Spb<flavour::Up>, pcp_buddy::EitherPcp<flavour::Up>>;
+
 /// The stock allocator for one thread.
-pub type StockMm = page_alloc::Mm<flavour::Up, stock::Stock, pcp::StockPcp<flavour::Up>>;
+pub type StockMm = page_alloc::Mm<flavour::Up, stock::Stock, pcp_buddy::EitherPcp<flavour::Up>>;
 
 #[cfg(test)]
 pub(crate) mod testing;

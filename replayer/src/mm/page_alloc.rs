@@ -324,6 +324,9 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     ) -> Result<(), FreeError> {
         let from = self.free_prepare(frame, order)?;
         self.buddy.counters.frees.add(1);
+        if order >= self.buddy.geometry.region_order {
+            P::contig_changed(&self.buddy, frame, order, false);
+        }
         self.route_free(frame, order, cpu, from, entry);
         Ok(())
     }

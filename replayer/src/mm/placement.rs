@@ -48,6 +48,11 @@ pub trait Placement<F: Flavour>: Sized + Debug {
     fn build(geometry: &Geometry, settings: &Settings, first_list: u32)
     -> Result<Self, BuildError>;
 
+    /// Whether per-CPU lists own pageblocks (patch 02).
+    fn owns_pageblocks(settings: &Settings) -> bool {
+        settings.stock_pcp_buddy
+    }
+
     /// The list that a free block belongs to.
     fn list(&self, zone: &Zone<F>, frame: Frame, order: u8, migratetype: Migratetype) -> ListId;
 

@@ -10,6 +10,7 @@
 //! whole pageblock is free in the zone.
 
 mod drain;
+mod either;
 mod refill;
 mod remote;
 
@@ -26,6 +27,8 @@ use super::pcp_limits::{self, Limits};
 use super::placement::Placement;
 use super::request::FreeEntry;
 use super::zone::Zone;
+
+pub use either::EitherPcp;
 
 use drain::Fresh;
 use remote::RemoteFrees;

@@ -25,6 +25,7 @@ pub mod placement;
 mod refill;
 pub mod relax;
 pub mod search;
+mod start;
 pub mod superpageblock;
 pub mod visits;
 pub mod workers;

@@ -25,7 +25,7 @@ use super::event::Recorder;
 use super::geometry::SpbGeometry;
 use super::search::Search;
 use super::zone::{LISTS_PER_SPB, SpbZone};
-use super::{claim, compaction, contig, evacuate, passes, refill, relax, workers};
+use super::{claim, compaction, contig, evacuate, passes, refill, relax, start, workers};
 
 /// The superpageblocks of every zone, and their workers.
 #[derive(Debug)]
@@ -107,6 +107,10 @@ impl<F: Flavour> Placement<F> for Spb<F> {
             background: Background::new(geometry.zones.len(), geometry.nodes.len(), settings),
             cpu: F::U32::default(),
         })
+    }
+
+    fn owns_pageblocks(settings: &Settings) -> bool {
+        settings.p02
     }
 
     #[inline]
@@ -207,6 +211,8 @@ impl<F: Flavour> Placement<F> for Spb<F> {
     }
 
     fn loaded(buddy: &Buddy<F, Self>) {
+        buddy.blocks.online().for_each(|block| start::derive_bits(buddy, block));
+        start::mark_gigantic(buddy);
         buddy.placement.zones.iter().for_each(SpbZone::set_live);
     }
 
