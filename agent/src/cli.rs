@@ -1,7 +1,7 @@
 //! What can be typed: arguments as they stand, without any access to the host.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,6 +21,51 @@ pub struct Cli {
 pub enum Command {
     /// Record a trace to a file or a pipe, until the time is over, the command ends, or Ctrl-C
     Record(RecordArgs),
+    /// Trace, and let clients follow over a socket
+    Serve(ServeArgs),
+    /// Say what this host offers, what is lost without the rest, and how to get it
+    Doctor(DoctorArgs),
+}
+
+/// How to serve.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen: unix:PATH
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    pub listen: Address,
+    /// Take a snapshot at this interval (each new client gets one anyway)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub snapshot_every: Option<Duration>,
+    /// What is traced.
+    #[command(flatten)]
+    pub tracer: TracerArgs,
+}
+
+/// How to report.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address(PathBuf);
+
+impl Address {
+    /// The socket's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+fn parse_address(text: &str) -> Result<Address, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(Address(PathBuf::from(path))),
+        _ => Err("expected unix:PATH, for example unix:/run/fragscope.sock".to_owned()),
+    }
 }
 
 /// How to record.

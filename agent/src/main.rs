@@ -3,7 +3,9 @@
 //! Exit status: 0 done, 1 failed, 2 wrong usage; with `record -- COMMAND` that of the command.
 
 mod cli;
+mod doctor;
 mod record;
+mod serve;
 mod signals;
 
 use std::process::ExitCode;
@@ -18,6 +20,8 @@ fn main() -> ExitCode {
     init_log();
     let result = match cli.command {
         Command::Record(args) => record::run(args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("fragscope-agent: {error:#}");

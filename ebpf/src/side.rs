@@ -5,9 +5,9 @@
 pub const SIDE_EXTFRAG: u32 = 0;
 /// A range tested for isolation. Words: start, end, first pfn that was not free.
 pub const SIDE_CONTIG_TEST: u32 = 1;
-/// A compaction run began. Words: zone start, zone end.
+/// A compaction run began. Words: the tracepoint's first four arguments, see [`compaction_zone`].
 pub const SIDE_COMPACTION_BEGIN: u32 = 2;
-/// A compaction run ended. Words: zone start, zone end.
+/// A compaction run ended. Words: as for its begin.
 pub const SIDE_COMPACTION_END: u32 = 3;
 /// A migration call ended. Words: succeeded, failed, reason.
 pub const SIDE_MIGRATED: u32 = 4;
@@ -44,3 +44,24 @@ const _: () = assert!(size_of::<SideRecord>() == 72);
 
 /// Elements of the counters of rare events: for each kind the events seen, then those lost.
 pub const SIDE_COUNTERS: u32 = 2 * SIDE_KINDS as u32;
+
+/// The zone (start and end pfn) in the words of a compaction event. Newer kernels pass a pointer,
+/// start and end; older ones start, two other pfns, and end.
+#[must_use]
+pub const fn compaction_zone(words: &[u64; SIDE_WORDS]) -> (u64, u64) {
+    let is_pointer = words[0] >> 63 == 1;
+    if is_pointer { (words[1], words[2]) } else { (words[0], words[3]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_layouts_of_compaction_are_told_apart() {
+        let new = [0xffff_c900_0000_1000, 0x1000, 0x10_0000, 1, 0, 0, 0];
+        let old = [0x1000, 0x2000, 0xf_0000, 0x10_0000, 0, 0, 0];
+        assert_eq!(compaction_zone(&new), (0x1000, 0x10_0000));
+        assert_eq!(compaction_zone(&old), (0x1000, 0x10_0000));
+    }
+}

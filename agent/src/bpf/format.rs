@@ -85,6 +85,16 @@ impl Format {
         Ok(offsets)
     }
 
+    /// Place of a field among the event's own, counted from 0.
+    ///
+    /// # Errors
+    /// [`FormatError::NoField`] if it is not there.
+    pub fn position(&self, name: &str) -> Result<u32, FormatError> {
+        self.field(name)?;
+        let own = self.fields.iter().filter(|f| !f.name.starts_with("common_"));
+        Ok(own.take_while(|f| f.name != name).count() as u32)
+    }
+
     fn field(&self, name: &str) -> Result<&Field, FormatError> {
         self.fields.iter().find(|f| f.name == name).ok_or_else(|| FormatError::NoField {
             event: self.event.clone(),
@@ -167,6 +177,7 @@ mod tests {
     fn fields_are_found_by_name() {
         let format = Format::parse("kmem/mm_page_alloc", ALLOC);
         assert_eq!(format.offsets(["pfn", "comm"]).unwrap(), [8, 24]);
+        assert_eq!(format.position("comm").unwrap(), 1);
         let error = format.offsets(["order"]).unwrap_err().to_string();
         assert!(error.contains("no field order; it has: common_type pfn comm"), "{error}");
     }

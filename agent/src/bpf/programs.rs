@@ -89,7 +89,7 @@ pub(crate) const LRU_PROGRAM: ProgramSpec = spec(
 );
 
 /// Programs for rare events.
-pub(crate) const SIDE_PROGRAMS: [ProgramSpec; 5] = [
+pub(crate) const SIDE_PROGRAMS: [ProgramSpec; 4] = [
     spec(
         "extfrag",
         Hook::Classic("kmem", "mm_page_alloc_extfrag"),
@@ -99,33 +99,38 @@ pub(crate) const SIDE_PROGRAMS: [ProgramSpec; 5] = [
     ),
     spec(
         "contig_test",
-        Hook::Classic("page_isolation", "test_pages_isolated"),
+        Hook::Raw("test_pages_isolated"),
         None,
         "contig_test",
         "contiguous allocations are seen at the next snapshot only",
     ),
     spec(
         "compact_begin",
-        Hook::Classic("compaction", "mm_compaction_begin"),
+        Hook::Raw("mm_compaction_begin"),
         None,
         "compaction_begin",
         "compaction runs are not in the trace",
     ),
     spec(
         "compact_end",
-        Hook::Classic("compaction", "mm_compaction_end"),
+        Hook::Raw("mm_compaction_end"),
         None,
         "compaction_end",
         "compaction runs are not in the trace",
     ),
-    spec(
-        "migrate_pages",
-        Hook::Classic("migrate", "mm_migrate_pages"),
-        None,
-        "migrate_pages",
-        "how often migration fails is not known",
-    ),
 ];
+
+/// The program for migration totals, by the place of the reason among the event's arguments.
+pub(crate) fn migrate_program(reason: Option<u32>) -> Option<ProgramSpec> {
+    let name = match reason? {
+        3 => "migrate_pages_3",
+        6 => "migrate_pages_6",
+        7 => "migrate_pages_7",
+        _ => return None,
+    };
+    let hook = Hook::Raw("mm_migrate_pages");
+    Some(spec(name, hook, None, "migrate_pages", "how often migration fails is not known"))
+}
 
 /// Programs for movements between the buddy and the per-CPU lists.
 pub(crate) const BUDDY_PROGRAMS: [ProgramSpec; 2] = [

@@ -21,7 +21,7 @@ use super::memory::MapMemory;
 use super::pagemap::{self, PageMap};
 use super::programs::{
     BUDDY_PROGRAMS, CLASSIC_PAGE_PROGRAMS, LRU_PROGRAM, Link, ProgramSpec, RAW_PAGE_PROGRAMS,
-    SIDE_PROGRAMS, recursion_misses,
+    SIDE_PROGRAMS, migrate_program, recursion_misses,
 };
 use super::tracefs::{TracefsError, with_tracefs};
 use super::{raise_memlock_limit, rights};
@@ -175,11 +175,16 @@ impl Tracer {
             capabilities: plan.capabilities(&host),
             ebpf,
         };
-        tracer.attach_all(&host, options)?;
+        tracer.attach_all(&host, options, migrate_reason(tracefs))?;
         Ok(tracer)
     }
 
-    fn attach_all(&mut self, host: &Host, options: &TracerOptions) -> Result<(), AttachError> {
+    fn attach_all(
+        &mut self,
+        host: &Host,
+        options: &TracerOptions,
+        migrate_reason: Option<u32>,
+    ) -> Result<(), AttachError> {
         let raw = host.vmemmap.is_ok();
         if !(raw && !options.force_classic && self.attach_raw_pages()) {
             for spec in CLASSIC_PAGE_PROGRAMS {
@@ -190,7 +195,8 @@ impl Tracer {
         let buddy = BUDDY_PROGRAMS.iter().filter(|_| raw && options.buddy_events);
         // After allocations, or every page on its way to the LRU would look unseen.
         let lru = Some(&LRU_PROGRAM).into_iter().filter(|_| raw);
-        for spec in lru.chain(buddy).chain(&SIDE_PROGRAMS) {
+        let migrate = migrate_program(migrate_reason);
+        for spec in lru.chain(buddy).chain(&SIDE_PROGRAMS).chain(&migrate) {
             if let Err(error) = self.try_attach(spec) {
                 log::info!("{} is not traced: {error}", spec.capability);
             }
@@ -222,6 +228,17 @@ impl Tracer {
     /// Stops the flow of events. What is in the rings stays readable, as do all counters.
     pub fn detach(&mut self) {
         self.links.clear();
+    }
+
+    /// The same on a thread of its own: closing a classic tracepoint waits for a grace period,
+    /// which a program in a hurry can use otherwise.
+    pub fn detach_in_background(&mut self) {
+        let links = std::mem::take(&mut self.links);
+        let detach = std::thread::Builder::new().name("detacher".to_owned());
+        if let Err(error) = detach.spawn(move || drop(links)) {
+            // The links went with the closure.
+            log::debug!("detached without a thread: {error}");
+        }
     }
 
     /// Passes the rare events that are complete to `take`.
@@ -296,7 +313,7 @@ impl Plan {
         let (base, bytes) = host.vmemmap.as_ref().map_or((0, 64), |v| (v.base, v.page_bytes));
         let shift = if bytes.is_power_of_two() { bytes.trailing_zeros() } else { 0 };
         let movable = host.gfp_movable();
-        let sides = SideOffsets::read(tracefs);
+        let extfrag = extfrag_offsets(tracefs);
         EbpfLoader::new()
             .map_max_entries("RINGS", self.shape.elements())
             .map_max_entries("RING_BUFFERS", self.shape.cpus)
@@ -313,11 +330,7 @@ impl Plan {
             .override_global("PG_HEAD", &host.pg_head, true)
             .override_global("ALLOC_AT", &host.alloc_at, true)
             .override_global("FREE_AT", &host.free_at, true)
-            .override_global("EXTFRAG_AT", &sides.extfrag, true)
-            .override_global("CONTIG_AT", &sides.contig, true)
-            .override_global("COMPACTION_BEGIN_AT", &sides.compaction_begin, true)
-            .override_global("COMPACTION_END_AT", &sides.compaction_end, true)
-            .override_global("MIGRATE_AT", &sides.migrate, true)
+            .override_global("EXTFRAG_AT", &extfrag, true)
             .load(object::tracer())
     }
 
@@ -373,62 +386,27 @@ fn default_ring_bytes(rings: u64) -> u64 {
     RING_BYTES_DEFAULT.min(1 << share.ilog2())
 }
 
-/// Offsets of the rare events' fields. An event that this kernel lacks keeps zeros: its program
-/// will not attach.
-#[derive(Debug, Default)]
-struct SideOffsets {
-    extfrag: [u32; 6],
-    contig: [u32; 3],
-    compaction_begin: [u32; 2],
-    compaction_end: [u32; 2],
-    migrate: [u32; 3],
+/// Offsets of the fields of `kmem:mm_page_alloc_extfrag`. Zeros if the kernel lacks the event:
+/// its program will not attach.
+fn extfrag_offsets(tracefs: &Path) -> [u32; 6] {
+    let format = Format::read(tracefs, "kmem/mm_page_alloc_extfrag");
+    let offsets = format.and_then(|f| {
+        f.offsets([
+            "pfn",
+            "alloc_order",
+            "fallback_order",
+            "alloc_migratetype",
+            "fallback_migratetype",
+            "change_ownership",
+        ])
+    });
+    offsets.unwrap_or_default()
 }
 
-impl SideOffsets {
-    fn read(tracefs: &Path) -> SideOffsets {
-        SideOffsets {
-            extfrag: offsets(
-                tracefs,
-                "kmem/mm_page_alloc_extfrag",
-                [
-                    "pfn",
-                    "alloc_order",
-                    "fallback_order",
-                    "alloc_migratetype",
-                    "fallback_migratetype",
-                    "change_ownership",
-                ],
-            ),
-            contig: offsets(
-                tracefs,
-                "page_isolation/test_pages_isolated",
-                ["start_pfn", "end_pfn", "fin_pfn"],
-            ),
-            compaction_begin: offsets(
-                tracefs,
-                "compaction/mm_compaction_begin",
-                ["zone_start", "zone_end"],
-            ),
-            compaction_end: offsets(
-                tracefs,
-                "compaction/mm_compaction_end",
-                ["zone_start", "zone_end"],
-            ),
-            migrate: offsets(
-                tracefs,
-                "migrate/mm_migrate_pages",
-                ["succeeded", "failed", "reason"],
-            ),
-        }
-    }
-}
-
-fn offsets<const N: usize>(tracefs: &Path, event: &str, names: [&str; N]) -> [u32; N] {
-    let found = Format::read(tracefs, event).and_then(|format| format.offsets(names));
-    found.unwrap_or_else(|error| {
-        log::debug!("{error}");
-        [0; N]
-    })
+/// Which argument of `migrate:mm_migrate_pages` is the reason. The event's record has its
+/// arguments in their order.
+fn migrate_reason(tracefs: &Path) -> Option<u32> {
+    Format::read(tracefs, "migrate/mm_migrate_pages").and_then(|f| f.position("reason")).ok()
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, MapError> {

@@ -109,6 +109,8 @@ impl Collector {
         };
         if complete {
             self.settle(&mut work);
+        } else {
+            self.tracer.detach_in_background();
         }
         self.finish(work);
     }

@@ -22,7 +22,7 @@ use crate::bpf::pagemap::PageMap;
 use crate::snapshot::now_ns;
 
 /// Time for everything after an order to abandon.
-const ABANDON_TIME: Duration = Duration::from_millis(60);
+const ABANDON_TIME: Duration = Duration::from_millis(45);
 /// Snapshots that growing memory asks for are at least this far apart.
 const GROWTH_EVERY: Duration = Duration::from_secs(10);
 

@@ -26,7 +26,7 @@ use crate::signals::{self, Asked};
 /// Events wait this long for their batch to fill: fewer, larger frames compress better.
 const FLUSH: Duration = Duration::from_millis(200);
 /// Time from a SIGTERM to the end of this program, with some left for the exit itself.
-const ABANDON_TIME: Duration = Duration::from_millis(85);
+const ABANDON_TIME: Duration = Duration::from_millis(75);
 
 /// Runs the subcommand.
 pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
@@ -45,7 +45,8 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     let agent = LiveAgent::start(options, take)?;
     let (ready_tx, ready) = bounded(1);
     let (written_tx, written) = bounded(1);
-    output.write_on_thread(agent.frames().clone(), agent.recycler(), ready_tx, written_tx)?;
+    let frames = agent.frames().clone();
+    output.write_on_thread(frames, agent.recycler(), !args.no_snapshot, ready_tx, written_tx)?;
     let recording = Recording {
         control: agent.control(),
         closing: (!args.no_snapshot).then_some(args.close_timeout),

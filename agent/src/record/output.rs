@@ -47,17 +47,18 @@ impl Output {
         Ok(Output { file })
     }
 
-    /// Writes `frames` to their end. `ready` is told when the trace has begun: header and opening
-    /// snapshot are written. Batches go back to `recycler`.
+    /// Writes `frames` to their end. `ready` is told when the trace has begun: the header, and the
+    /// opening snapshot if there is to be one, are written. Batches go back to `recycler`.
     pub(super) fn write_on_thread(
         self,
         frames: Receiver<Frame>,
         recycler: Recycler,
+        with_snapshot: bool,
         ready: Sender<()>,
         written: Sender<Written>,
     ) -> Result<()> {
         std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
-            let mut sink = Sink { writer: None, recycler, ready: Some(ready) };
+            let mut sink = Sink { writer: None, recycler, ready: Some(ready), with_snapshot };
             let mut file = Some(self.file);
             let result = frames.iter().try_for_each(|frame| sink.write(frame, &mut file));
             let bytes = sink.writer.as_ref().map_or(0, TraceWriter::bytes_written);
@@ -74,12 +75,16 @@ struct Sink<W: Write> {
     writer: Option<TraceWriter<W>>,
     recycler: Recycler,
     ready: Option<Sender<()>>,
+    with_snapshot: bool,
 }
 
 impl<W: Write> Sink<W> {
     fn write(&mut self, frame: Frame, out: &mut Option<W>) -> Result<(), WriteError> {
         if let (Frame::Header(header), Some(out)) = (&frame, out.take()) {
             self.writer = Some(TraceWriter::new(out, header)?);
+            if !self.with_snapshot {
+                self.tell_ready();
+            }
             return Ok(());
         }
         let Some(writer) = &mut self.writer else { return Ok(()) };
@@ -92,7 +97,7 @@ impl<W: Write> Sink<W> {
             Frame::Events(batch) => {
                 writer.events(&batch)?;
                 self.recycler.recycle(batch);
-                // Without an opening snapshot the first events say that tracing runs.
+                // Events come first only if the opening snapshot failed.
                 self.tell_ready();
             }
             Frame::End(end) => writer.end(&end)?,

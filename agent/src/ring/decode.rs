@@ -82,7 +82,7 @@ impl Dialect {
     #[must_use]
     pub fn side_event(&self, record: &SideRecord) -> Option<SideEvent> {
         let w = &record.words;
-        let range = || PfnRange { start: Pfn(w[0]), end: Pfn(w[1]) };
+        let range = |(start, end)| PfnRange { start: Pfn(start), end: Pfn(end) };
         let kind = match record.kind {
             side::SIDE_EXTFRAG => SideKind::ExtFrag {
                 pfn: Pfn(w[0]),
@@ -93,10 +93,12 @@ impl Dialect {
                 change_ownership: w[5] != 0,
             },
             side::SIDE_CONTIG_TEST => {
-                SideKind::ContigTest { range: range(), stopped_at: Pfn(w[2]) }
+                SideKind::ContigTest { range: range((w[0], w[1])), stopped_at: Pfn(w[2]) }
             }
-            side::SIDE_COMPACTION_BEGIN => SideKind::Compaction { begin: true, zone: range() },
-            side::SIDE_COMPACTION_END => SideKind::Compaction { begin: false, zone: range() },
+            side::SIDE_COMPACTION_BEGIN | side::SIDE_COMPACTION_END => SideKind::Compaction {
+                begin: record.kind == side::SIDE_COMPACTION_BEGIN,
+                zone: range(side::compaction_zone(w)),
+            },
             side::SIDE_MIGRATED => {
                 SideKind::Migrated { succeeded: w[0], failed: w[1], reason: w[2] as u32 }
             }

@@ -45,15 +45,3 @@ pub(super) static FREE_AT: Global<[u32; 2]> = Global::new([8, 16]);
 /// `fallback_migratetype`, `change_ownership` in `kmem:mm_page_alloc_extfrag`.
 #[unsafe(no_mangle)]
 pub(super) static EXTFRAG_AT: Global<[u32; 6]> = Global::new([8, 16, 20, 24, 28, 32]);
-/// Offsets of `start_pfn`, `end_pfn`, `fin_pfn` in `page_isolation:test_pages_isolated`.
-#[unsafe(no_mangle)]
-pub(super) static CONTIG_AT: Global<[u32; 3]> = Global::new([8, 16, 24]);
-/// Offsets of `zone_start`, `zone_end` in `compaction:mm_compaction_begin`.
-#[unsafe(no_mangle)]
-pub(super) static COMPACTION_BEGIN_AT: Global<[u32; 2]> = Global::new([8, 32]);
-/// Offsets of `zone_start`, `zone_end` in `compaction:mm_compaction_end`.
-#[unsafe(no_mangle)]
-pub(super) static COMPACTION_END_AT: Global<[u32; 2]> = Global::new([8, 32]);
-/// Offsets of `succeeded`, `failed`, `reason` in `migrate:mm_migrate_pages`.
-#[unsafe(no_mangle)]
-pub(super) static MIGRATE_AT: Global<[u32; 3]> = Global::new([8, 16, 60]);

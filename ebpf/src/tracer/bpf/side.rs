@@ -1,10 +1,13 @@
-//! Programs for rare events. They are classic tracepoints, whose fields are found by name at load
-//! time: these events' internal arguments change more often, and their rate does not matter.
+//! Programs for rare events.
+//!
+//! They are raw tracepoints where the arguments say all that is wanted: closing a classic one makes
+//! the closing process wait for a grace period. Only `extfrag` is classic, because whether the
+//! pageblock changed hands stands in its record but not in its arguments.
 
 use aya_ebpf::btf_maps::RingBuf;
-use aya_ebpf::macros::{btf_map, map, tracepoint};
+use aya_ebpf::macros::{btf_map, map, raw_tracepoint, tracepoint};
 use aya_ebpf::maps::Array;
-use aya_ebpf::programs::TracePointContext;
+use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use fragscope_ebpf::side::{
     SIDE_COMPACTION_BEGIN, SIDE_COMPACTION_END, SIDE_CONTIG_TEST, SIDE_COUNTERS, SIDE_EXTFRAG,
     SIDE_KINDS, SIDE_MIGRATED, SIDE_RING_BYTES, SIDE_WORDS, SideRecord,
@@ -12,7 +15,7 @@ use fragscope_ebpf::side::{
 
 use super::channel::{NO_WAKEUP, add_one};
 use super::page::field;
-use super::settings::{COMPACTION_BEGIN_AT, COMPACTION_END_AT, CONTIG_AT, EXTFRAG_AT, MIGRATE_AT};
+use super::settings::EXTFRAG_AT;
 use super::{now_ns, this_cpu};
 
 #[btf_map]
@@ -47,32 +50,52 @@ pub(crate) fn extfrag(ctx: TracePointContext) -> u32 {
     0
 }
 
-#[tracepoint]
-pub(crate) fn contig_test(ctx: TracePointContext) -> u32 {
-    let at = CONTIG_AT.load();
-    let words = [field(&ctx, at[0]), field(&ctx, at[1]), field(&ctx, at[2]), 0, 0, 0, 0];
-    emit(SIDE_CONTIG_TEST, now_ns(), words);
+/// Arguments: start, end, first pfn that was not free.
+#[raw_tracepoint(tracepoint = "test_pages_isolated")]
+pub(crate) fn contig_test(ctx: RawTracePointContext) -> i32 {
+    emit(SIDE_CONTIG_TEST, now_ns(), [ctx.arg(0), ctx.arg(1), ctx.arg(2), 0, 0, 0, 0]);
     0
 }
 
-#[tracepoint]
-pub(crate) fn compact_begin(ctx: TracePointContext) -> u32 {
-    let at = COMPACTION_BEGIN_AT.load();
-    emit(SIDE_COMPACTION_BEGIN, now_ns(), [field(&ctx, at[0]), field(&ctx, at[1]), 0, 0, 0, 0, 0]);
+#[raw_tracepoint(tracepoint = "mm_compaction_begin")]
+pub(crate) fn compact_begin(ctx: RawTracePointContext) -> i32 {
+    on_compaction(&ctx, SIDE_COMPACTION_BEGIN)
+}
+
+#[raw_tracepoint(tracepoint = "mm_compaction_end")]
+pub(crate) fn compact_end(ctx: RawTracePointContext) -> i32 {
+    on_compaction(&ctx, SIDE_COMPACTION_END)
+}
+
+/// Newer kernels pass a pointer, the zone's start and end; older ones start, two pfns, and end.
+/// User space tells which.
+#[inline(always)]
+fn on_compaction(ctx: &RawTracePointContext, kind: u32) -> i32 {
+    emit(kind, now_ns(), [ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3), 0, 0, 0]);
     0
 }
 
-#[tracepoint]
-pub(crate) fn compact_end(ctx: TracePointContext) -> u32 {
-    let at = COMPACTION_END_AT.load();
-    emit(SIDE_COMPACTION_END, now_ns(), [field(&ctx, at[0]), field(&ctx, at[1]), 0, 0, 0, 0, 0]);
-    0
+/// Arguments: succeeded, failed, mode, reason. The verifier wants the offsets of arguments
+/// constant, hence a program for each number of counts between.
+#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
+pub(crate) fn migrate_pages_3(ctx: RawTracePointContext) -> i32 {
+    on_migrate(&ctx, ctx.arg(3))
 }
 
-#[tracepoint]
-pub(crate) fn migrate_pages(ctx: TracePointContext) -> u32 {
-    let at = MIGRATE_AT.load();
-    let reason = u64::from(field::<u32>(&ctx, at[2]));
-    emit(SIDE_MIGRATED, now_ns(), [field(&ctx, at[0]), field(&ctx, at[1]), reason, 0, 0, 0, 0]);
+/// Three more counts.
+#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
+pub(crate) fn migrate_pages_6(ctx: RawTracePointContext) -> i32 {
+    on_migrate(&ctx, ctx.arg(6))
+}
+
+/// Four more counts.
+#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
+pub(crate) fn migrate_pages_7(ctx: RawTracePointContext) -> i32 {
+    on_migrate(&ctx, ctx.arg(7))
+}
+
+#[inline(always)]
+fn on_migrate(ctx: &RawTracePointContext, reason: u32) -> i32 {
+    emit(SIDE_MIGRATED, now_ns(), [ctx.arg(0), ctx.arg(1), u64::from(reason), 0, 0, 0, 0]);
     0
 }
