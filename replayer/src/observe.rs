@@ -115,6 +115,16 @@ pub struct Divergence {
     pub ratio: f64,
 }
 
+impl Divergence {
+    /// The distance of two counts on a machine of `managed_pages`.
+    #[must_use]
+    pub fn new(track_free_pages: u64, kernel_free_pages: u64, managed_pages: u64) -> Divergence {
+        let distance = track_free_pages.abs_diff(kernel_free_pages);
+        let ratio = distance as f64 / managed_pages.max(1) as f64;
+        Divergence { track_free_pages, kernel_free_pages, ratio }
+    }
+}
+
 /// What the agent itself takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AgentCost {

@@ -1,0 +1,141 @@
+//! Which tracks are replayed, and how many at once.
+
+use std::io::Read;
+
+use fragscope_trace::reader::{ReadError, TraceReader};
+use thiserror::Error;
+
+use super::report::Comparison;
+use super::trace_report::TraceReport;
+use super::track_report::TrackReport;
+use crate::engine::backfill::Backfill;
+use crate::engine::drive::{DriveError, drive};
+use crate::engine::observatory::{Observatory, ReplayError};
+use crate::engine::worker::PolicySample;
+use crate::mm::settings::Settings;
+use crate::observe::{Sample, StartState, TrackKind};
+use crate::start::TrackSpec;
+
+/// A comparison that could not be made.
+#[derive(Debug, Error)]
+pub enum CompareError {
+    /// The trace could not be read or replayed.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// A policy was asked for and the trace has no snapshot to begin with.
+    #[error(
+        "the trace has no snapshot, so it is not known what memory held when it began and no \
+         policy can be replayed; `run --policy kernel` and `info` show what its events tell"
+    )]
+    NoSnapshot,
+}
+
+impl From<ReadError> for CompareError {
+    fn from(error: ReadError) -> CompareError {
+        DriveError::from(error).into()
+    }
+}
+
+impl From<ReplayError> for CompareError {
+    fn from(error: ReplayError) -> CompareError {
+        DriveError::from(error).into()
+    }
+}
+
+/// What to replay.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The policy tracks; the kernel's own is always there.
+    pub tracks: Vec<TrackSpec>,
+    /// Tracks at once, at least 1. Each takes 16 bytes a page frame and a thread; the result does
+    /// not depend on it.
+    pub at_once: usize,
+    /// Puts untraced allocations back, which takes one more pass over the trace.
+    pub backfill: bool,
+}
+
+impl Plan {
+    /// Both policies, as found and from boot with seeds 1 to `seeds`, and the bound.
+    #[must_use]
+    pub fn full(settings: &Settings, seeds: u64) -> Plan {
+        let mut tracks = Vec::new();
+        let mut add = |start, seed| {
+            for policy in [TrackKind::Stock, TrackKind::Spb] {
+                let settings = settings.clone();
+                tracks.push(TrackSpec { policy, start, seed, settings });
+            }
+        };
+        add(StartState::AsFound, 0);
+        (1..=seeds).for_each(|seed| add(StartState::FromBoot, seed));
+        add(StartState::FromBootIdeal, 1);
+        Plan { tracks, at_once: at_once(), backfill: true }
+    }
+
+    /// One policy alone.
+    #[must_use]
+    pub fn one(spec: TrackSpec) -> Plan {
+        let tracks = if spec.policy == TrackKind::Kernel { Vec::new() } else { vec![spec] };
+        Plan { tracks, at_once: 1, backfill: true }
+    }
+}
+
+/// As many tracks at once as there are processors.
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Replays what the plan says; `open` gives the trace from its beginning, each time it is called.
+///
+/// # Errors
+/// If the trace cannot be read or replayed.
+pub fn compare<R: Read>(
+    open: impl Fn() -> Result<TraceReader<R>, ReadError>,
+    plan: &Plan,
+) -> Result<Comparison, CompareError> {
+    let backfill = if plan.backfill { untraced(&open)? } else { Backfill::default() };
+    let mut groups: Vec<&[TrackSpec]> = plan.tracks.chunks(plan.at_once.max(1)).collect();
+    if groups.is_empty() {
+        groups.push(&[]);
+    }
+    let mut outcome: Option<(TraceReport, Vec<TrackReport>)> = None;
+    for group in groups {
+        let mut reader = open()?;
+        let mut observatory = Observatory::new(reader.header(), group.to_vec())?;
+        observatory.set_backfill(backfill.clone());
+        drive(&mut reader, &mut observatory)?;
+        if observatory.opened_with().is_none() && !group.is_empty() {
+            return Err(CompareError::NoSnapshot);
+        }
+        let policies = observatory.policy_samples()?;
+        let sample = observatory.sample_with(&policies);
+        let (_, tracks) = outcome.get_or_insert_with(|| {
+            let divergence = sample.kernel_divergence;
+            let trace = TraceReport::new(&observatory, divergence, reader.truncated());
+            (trace, vec![kernel_report(&sample)])
+        });
+        tracks.extend(policies.iter().map(|policy| policy_report(policy, &sample)));
+    }
+    // There is at least one group.
+    let (trace, tracks) = outcome.ok_or(CompareError::NoSnapshot)?;
+    Ok(Comparison::new(trace, tracks))
+}
+
+/// A pass that looks for allocations without events.
+fn untraced<R: Read>(
+    open: impl Fn() -> Result<TraceReader<R>, ReadError>,
+) -> Result<Backfill, CompareError> {
+    let mut reader = open()?;
+    let mut observatory = Observatory::new(reader.header(), Vec::new())?;
+    observatory.keep_unmatched();
+    drive(&mut reader, &mut observatory)?;
+    Ok(Backfill::new(&observatory.take_unmatched()))
+}
+
+fn kernel_report(sample: &Sample) -> TrackReport {
+    // The kernel track is always the first of a running replay.
+    TrackReport::new(&sample.tracks[0], &sample.events, sample.floor_1g)
+}
+
+fn policy_report(policy: &PolicySample, sample: &Sample) -> TrackReport {
+    TrackReport::of_policy(policy, &sample.events, sample.floor_1g)
+}

@@ -1,0 +1,59 @@
+//! Who made an allocation: the contexts that came last, to be found by time and page.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use fragscope_trace::event::{SideEvent, SideKind, TimeNs};
+use fragscope_trace::page::Pfn;
+
+/// Contexts that are kept; a taint is looked up soon after its allocation.
+const CONTEXTS_MAX: usize = 1 << 16;
+
+/// One allocation's maker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maker {
+    /// Process.
+    pub comm: String,
+    /// Id of its kernel stack, 0 for none.
+    pub stack: u32,
+}
+
+/// Contexts by allocation, and stacks by id.
+#[derive(Debug, Default)]
+pub struct Contexts {
+    makers: HashMap<(TimeNs, Pfn), Maker>,
+    /// Keys of `makers`, oldest first.
+    ages: VecDeque<(TimeNs, Pfn)>,
+    stacks: BTreeMap<u32, Vec<String>>,
+}
+
+impl Contexts {
+    /// Takes note of a context or a stack; other events are passed over.
+    pub fn note(&mut self, event: &SideEvent) {
+        match &event.kind {
+            SideKind::Context { pfn, comm, stack, .. } => {
+                let key = (event.time_ns, *pfn);
+                let maker = Maker { comm: comm.clone(), stack: *stack };
+                if self.makers.insert(key, maker).is_none() {
+                    self.ages.push_back(key);
+                }
+                if self.ages.len() > CONTEXTS_MAX
+                    && let Some(oldest) = self.ages.pop_front()
+                {
+                    self.makers.remove(&oldest);
+                }
+            }
+            SideKind::Stack { id, frames } => {
+                self.stacks.insert(*id, frames.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Process and stack of the allocation of a page at a time, if recorded and still known.
+    #[must_use]
+    pub fn of(&self, time_ns: TimeNs, pfn: Pfn) -> Option<(&str, &[String])> {
+        let maker = self.makers.get(&(time_ns, pfn))?;
+        let stack = self.stacks.get(&maker.stack).map_or(&[][..], Vec::as_slice);
+        Some((&maker.comm, stack))
+    }
+}

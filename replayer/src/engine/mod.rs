@@ -1,0 +1,18 @@
+//! The replay: frames of a trace in, samples of all tracks out.
+//!
+//! [`observatory::Observatory`] is the front: it holds events back until the opening snapshot is
+//! read ([`opening`]), lets the kernel track ([`crate::kernel_track`]) turn events into
+//! operations ([`op`]), and hands those to policy tracks ([`policy`]), each on a thread of its
+//! own ([`worker`]). The result does not depend on how the threads run.
+
+pub mod backfill;
+pub mod began;
+pub mod context;
+pub mod drive;
+pub mod observatory;
+pub mod op;
+pub mod opening;
+pub mod policy;
+pub mod read_times;
+pub mod tally;
+pub mod worker;

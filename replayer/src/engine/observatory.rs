@@ -1,0 +1,446 @@
+//! All tracks over one stream of frames.
+
+use std::sync::Arc;
+
+use fragscope_trace::event::{EventBatch, SideEvent, SideKind, TimeNs};
+use fragscope_trace::frame::Frame;
+use fragscope_trace::header::{End, Header};
+use fragscope_trace::machine::Machine;
+use fragscope_trace::region::floor_1g;
+use fragscope_trace::snapshot::Snapshot;
+use thiserror::Error;
+
+use super::backfill::Backfill;
+use super::context::Contexts;
+use super::op::Op;
+use super::opening::Opening;
+use super::read_times::ReadTimes;
+use super::worker::{PolicySample, TrackError, Worker};
+use crate::kernel_track::fidelity::Fidelity;
+use crate::kernel_track::{KernelTrack, UnmatchedFree};
+use crate::mm::allocator::{BuildError, TaintChange};
+use crate::observe::{AgentCost, Divergence, Sample, StartState, TaintEvent, TrackKind};
+use crate::start::TrackSpec;
+
+/// Operations handed to the tracks at once.
+const OPS_BATCH: usize = 1 << 15;
+
+/// Taint events of the kernel track kept until somebody takes them.
+const TAINTS_MAX: usize = 1 << 16;
+
+/// A replay that cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ReplayError {
+    /// The machine cannot be modelled.
+    #[error("this machine cannot be replayed: {0}")]
+    Machine(#[from] BuildError),
+    /// A track ended early.
+    #[error(transparent)]
+    Track(#[from] TrackError),
+}
+
+/// How far a replay is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// No snapshot yet: there is nothing to show.
+    WaitingForSnapshot,
+    /// A snapshot has arrived and events younger than it have not.
+    WaitingForEvents,
+    /// Tracks are running.
+    Running,
+    /// The trace is over.
+    Ended,
+}
+
+/// A snapshot to compare with once nothing it contains can still arrive.
+#[derive(Debug)]
+struct Pending {
+    snapshot: Arc<Snapshot>,
+    due_ns: TimeNs,
+}
+
+/// The tracks of one trace.
+#[derive(Debug)]
+pub struct Observatory {
+    header: Header,
+    specs: Vec<TrackSpec>,
+    stage: Stage,
+    opening: Opening,
+    opened_with: Option<Arc<Snapshot>>,
+    kernel: KernelTrack,
+    workers: Vec<Worker>,
+    ops: Vec<Op>,
+    backfill: Backfill,
+    pending: Option<Pending>,
+    lost_at_snapshot: u64,
+    fidelity: Vec<Fidelity>,
+    contexts: Contexts,
+    changes: Vec<TaintChange>,
+    changes_seen: u64,
+    taints: Vec<TaintEvent>,
+    kernel_divergence: Option<Divergence>,
+    cost: Option<AgentCost>,
+    cost_at_ns: TimeNs,
+    time_ns: TimeNs,
+    end: Option<End>,
+}
+
+impl Observatory {
+    /// A replay of the trace that `header` begins, with the policy tracks of `specs` beside the
+    /// kernel's.
+    ///
+    /// # Errors
+    /// If the machine cannot be modelled.
+    pub fn new(header: &Header, specs: Vec<TrackSpec>) -> Result<Observatory, ReplayError> {
+        Ok(Observatory {
+            kernel: KernelTrack::new(&header.machine, header.started_ns)?,
+            header: header.clone(),
+            specs,
+            stage: Stage::WaitingForSnapshot,
+            opening: Opening::default(),
+            opened_with: None,
+            workers: Vec::new(),
+            ops: Vec::new(),
+            backfill: Backfill::default(),
+            pending: None,
+            lost_at_snapshot: 0,
+            fidelity: Vec::new(),
+            contexts: Contexts::default(),
+            changes: Vec::new(),
+            changes_seen: 0,
+            taints: Vec::new(),
+            kernel_divergence: None,
+            cost: None,
+            cost_at_ns: header.started_ns,
+            time_ns: header.started_ns,
+            end: None,
+        })
+    }
+
+    /// Puts untraced allocations back that a first pass over the trace found.
+    pub fn set_backfill(&mut self, backfill: Backfill) {
+        self.backfill = backfill;
+    }
+
+    /// Keeps what a second pass needs, for [`Observatory::take_unmatched`].
+    pub fn keep_unmatched(&mut self) {
+        self.kernel.keep_unmatched();
+    }
+
+    /// Frees that no traced allocation explains.
+    pub fn take_unmatched(&mut self) -> Vec<UnmatchedFree> {
+        self.kernel.take_unmatched()
+    }
+
+    /// What the trace says of itself.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The host, as the last snapshot described it.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        self.kernel.machine()
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The kernel track.
+    #[must_use]
+    pub fn kernel(&self) -> &KernelTrack {
+        &self.kernel
+    }
+
+    /// Comparisons of the kernel track with the snapshots after the first.
+    #[must_use]
+    pub fn fidelity(&self) -> &[Fidelity] {
+        &self.fidelity
+    }
+
+    /// The snapshot that the replay began with.
+    #[must_use]
+    pub fn opened_with(&self) -> Option<&Snapshot> {
+        self.opened_with.as_deref()
+    }
+
+    /// The last frame, once it was seen.
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Time of the youngest event so far.
+    #[must_use]
+    pub fn time_ns(&self) -> TimeNs {
+        self.time_ns
+    }
+
+    /// Takes the next frame.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn feed(&mut self, frame: &Frame) -> Result<(), ReplayError> {
+        match frame {
+            // A second header (a stream that was joined anew) changes nothing that runs.
+            Frame::Header(_) => Ok(()),
+            Frame::Events(batch) => self.feed_events(batch),
+            Frame::Snapshot(snapshot) => self.feed_snapshot(snapshot),
+            Frame::End(end) => {
+                self.end = Some((**end).clone());
+                self.finish()
+            }
+        }
+    }
+
+    /// Says that no frame follows.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn finish(&mut self) -> Result<(), ReplayError> {
+        self.open()?;
+        self.settle_pending(self.end.as_ref().map(|end| end.time_ns));
+        self.stage = Stage::Ended;
+        self.flush()
+    }
+
+    fn feed_events(&mut self, batch: &EventBatch) -> Result<(), ReplayError> {
+        if self.is_opening() {
+            self.opening.hold(batch);
+            if self.opening.is_over() {
+                self.open()?;
+            } else if self.opening.has_snapshot() {
+                self.stage = Stage::WaitingForEvents;
+            }
+            return Ok(());
+        }
+        self.replay(batch)
+    }
+
+    fn feed_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), ReplayError> {
+        if self.is_opening() && !self.opening.has_snapshot() {
+            self.opening.set_snapshot(snapshot.clone());
+            self.stage = Stage::WaitingForEvents;
+            return if self.opening.is_over() { self.open() } else { Ok(()) };
+        }
+        self.open()?;
+        self.settle_pending(None);
+        let due_ns = ReadTimes::new(snapshot).over_ns();
+        self.pending = Some(Pending { snapshot: Arc::new(snapshot.clone()), due_ns });
+        if self.time_ns > due_ns {
+            self.settle_pending(None);
+        }
+        Ok(())
+    }
+
+    fn is_opening(&self) -> bool {
+        matches!(self.stage, Stage::WaitingForSnapshot | Stage::WaitingForEvents)
+    }
+
+    /// Begins all tracks with what has arrived, if they have not begun.
+    fn open(&mut self) -> Result<(), ReplayError> {
+        if !self.is_opening() {
+            return Ok(());
+        }
+        let (snapshot, held) = std::mem::take(&mut self.opening).into_parts();
+        self.stage = Stage::Running;
+        match snapshot {
+            Some(snapshot) => self.open_with(snapshot)?,
+            None => self.kernel.open_unknown(),
+        }
+        self.changes_seen = self.kernel.pages().taint_changes_seen();
+        for batch in held {
+            self.replay(&batch)?;
+        }
+        Ok(())
+    }
+
+    fn open_with(&mut self, snapshot: Arc<Snapshot>) -> Result<(), ReplayError> {
+        let collects = self.kernel.keeps_unmatched();
+        self.kernel = KernelTrack::new(&snapshot.machine, self.header.started_ns)?;
+        if collects {
+            self.kernel.keep_unmatched();
+        }
+        self.kernel.open(&snapshot);
+        let machine = Arc::new(snapshot.machine.clone());
+        let spawn =
+            |spec: TrackSpec| Worker::spawn(spec, Arc::clone(&machine), Arc::clone(&snapshot));
+        self.workers = std::mem::take(&mut self.specs).into_iter().map(spawn).collect();
+        self.time_ns = self.time_ns.max(snapshot.end_ns);
+        self.opened_with = Some(snapshot);
+        Ok(())
+    }
+
+    fn replay(&mut self, batch: &EventBatch) -> Result<(), ReplayError> {
+        let mut backfill = std::mem::take(&mut self.backfill);
+        let merged = backfill.merge(batch);
+        self.backfill = backfill;
+        for (pages, side) in merged.stretches() {
+            for event in pages {
+                if self.pending.as_ref().is_some_and(|p| event.time_ns > p.due_ns) {
+                    self.settle_pending(None);
+                }
+                self.kernel.page_event(*event, &mut self.ops);
+                if self.kernel.pages().taint_changes_seen() != self.changes_seen {
+                    let (order, gfp) = (event.order(), event.gfp);
+                    self.note_taints(event.time_ns, (order, gfp));
+                }
+            }
+            self.time_ns = self.time_ns.max(pages.last().map_or(0, |event| event.time_ns));
+            if let Some(side) = side {
+                self.side_event(side);
+            }
+            if self.ops.len() >= OPS_BATCH {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn side_event(&mut self, side: &SideEvent) {
+        self.time_ns = self.time_ns.max(side.time_ns);
+        self.contexts.note(side);
+        self.kernel.side_event(side, &mut self.ops);
+        match &side.kind {
+            SideKind::Check { free_pages, pcp_pages, managed_pages } => {
+                let kernel_free = free_pages.iter().chain(pcp_pages).sum();
+                let managed = managed_pages.iter().sum();
+                let ours = self.kernel.pages().free_pages();
+                self.kernel_divergence = Some(Divergence::new(ours, kernel_free, managed));
+            }
+            SideKind::Cost { cpu_ns, rss_bytes, ring_peak_permille } => {
+                let span = side.time_ns.saturating_sub(self.cost_at_ns).max(1);
+                self.cost_at_ns = side.time_ns;
+                self.cost = Some(AgentCost {
+                    cpu_share: *cpu_ns as f64 / span as f64,
+                    rss_bytes: *rss_bytes,
+                    ring_peak: f64::from(*ring_peak_permille) / 1000.0,
+                });
+            }
+            _ => {}
+        }
+        if self.kernel.pages().taint_changes_seen() != self.changes_seen {
+            self.note_taints(side.time_ns, Default::default());
+        }
+    }
+
+    /// Compares with the snapshot that waits, if any.
+    fn settle_pending(&mut self, traced_until_ns: Option<TimeNs>) {
+        let Some(Pending { snapshot, .. }) = self.pending.take() else { return };
+        let lost = self.kernel.events().lost_events();
+        let since = lost - self.lost_at_snapshot;
+        self.lost_at_snapshot = lost;
+        let fidelity = self.kernel.compare(&snapshot, traced_until_ns, since, &mut self.ops);
+        self.fidelity.push(fidelity);
+        if self.kernel.pages().taint_changes_seen() != self.changes_seen {
+            self.note_taints(snapshot.end_ns, Default::default());
+        }
+    }
+
+    #[cold]
+    fn note_taints(&mut self, time_ns: TimeNs, (order, gfp): (u8, fragscope_trace::gfp::Gfp)) {
+        self.changes_seen = self.kernel.pages().taint_changes_seen();
+        self.kernel.take_taint_changes(&mut self.changes);
+        let regions = &self.kernel.pages().geometry().regions;
+        let room = TAINTS_MAX.saturating_sub(self.taints.len());
+        self.taints.extend(self.changes.drain(..).take(room).map(|change| TaintEvent {
+            time_ns,
+            track: TrackKind::Kernel,
+            region_start: fragscope_trace::page::Pfn(regions[change.region as usize].start.into()),
+            tainted: change.tainted,
+            pfn: fragscope_trace::page::Pfn(change.frame.into()),
+            order,
+            gfp,
+            migratetype: gfp.migratetype(),
+            comm: None,
+            stack: Vec::new(),
+        }));
+    }
+
+    /// Hands the operations so far to the policy tracks.
+    fn flush(&mut self) -> Result<(), ReplayError> {
+        if self.ops.is_empty() {
+            return Ok(());
+        }
+        if self.workers.is_empty() {
+            self.ops.clear();
+            return Ok(());
+        }
+        let ops = Arc::new(std::mem::replace(&mut self.ops, Vec::with_capacity(OPS_BATCH)));
+        for worker in &mut self.workers {
+            worker.replay(&ops)?;
+        }
+        Ok(())
+    }
+
+    /// The policy tracks now, in the order of their specs.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn policy_samples(&mut self) -> Result<Vec<PolicySample>, ReplayError> {
+        self.flush()?;
+        let mut answers = Vec::new();
+        for worker in &mut self.workers {
+            answers.push(worker.ask()?);
+        }
+        let mut samples = Vec::new();
+        for (worker, answer) in self.workers.iter_mut().zip(answers) {
+            let mut sample = answer.recv().map_err(|_| worker.failure())?;
+            self.taints.append(&mut sample.taints);
+            samples.push(sample);
+        }
+        Ok(samples)
+    }
+
+    /// Everything at this time. Before the opening snapshot there are no tracks.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn sample(&mut self) -> Result<Sample, ReplayError> {
+        let policies = self.policy_samples()?;
+        Ok(self.sample_with(&policies))
+    }
+
+    /// The same from samples of the policy tracks that were taken just now.
+    #[must_use]
+    pub fn sample_with(&self, policies: &[PolicySample]) -> Sample {
+        let stock = |p: &&PolicySample| {
+            p.track.kind == TrackKind::Stock && p.track.start == StartState::AsFound
+        };
+        let mut tracks = Vec::new();
+        if !self.is_opening() {
+            tracks.push(self.kernel.sample());
+            tracks.extend(policies.iter().map(|p| p.track.clone()));
+            tracks.sort_by_key(|track| (track.kind, track.start));
+        }
+        let peak_unmovable_pages = self.kernel.peak_unmovable_pages();
+        Sample {
+            time_ns: self.time_ns,
+            tracks,
+            events: self.kernel.events(),
+            kernel_divergence: self.kernel_divergence,
+            stock_divergence: policies.iter().find(stock).and_then(|p| p.divergence),
+            peak_unmovable_pages,
+            floor_1g: floor_1g(peak_unmovable_pages),
+            cost: self.cost,
+        }
+    }
+
+    /// Taint events of all tracks since the last call, by time. Those of policy tracks arrive
+    /// with a sample.
+    pub fn take_taints(&mut self) -> Vec<TaintEvent> {
+        let mut taints = std::mem::take(&mut self.taints);
+        taints.sort_by_key(|taint| (taint.time_ns, taint.track, taint.region_start, taint.pfn));
+        for taint in &mut taints {
+            if let Some((comm, stack)) = self.contexts.of(taint.time_ns, taint.pfn) {
+                taint.comm = Some(comm.to_owned());
+                taint.stack = stack.to_vec();
+            }
+        }
+        taints
+    }
+}

@@ -1,0 +1,186 @@
+//! A policy track on a thread of its own.
+//!
+//! Operations reach it in order through a bounded queue, and so do the requests for samples: what
+//! a sample shows depends on the operations before it and not on the speed of any thread.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use fragscope_trace::machine::Machine;
+use fragscope_trace::snapshot::Snapshot;
+
+use super::op::Op;
+use super::policy::{Identity, PolicyTrack};
+use super::tally::Tally;
+use crate::mm::allocator::{BuildError, PageAllocator};
+use crate::mm::flavour::Up;
+use crate::mm::page_alloc::Mm;
+use crate::mm::pcp::StockPcp;
+use crate::mm::pcp_buddy::PcpBuddy;
+use crate::mm::spb::Spb;
+use crate::mm::stock::Stock;
+use crate::observe::{Divergence, TaintEvent, TrackKind, TrackSample};
+use crate::start::{self, FillReport, TrackSpec};
+
+/// Batches that may wait for a track before the reader waits for it.
+const QUEUE_BATCHES: usize = 8;
+
+/// One track at one time, with what only its owner knows.
+#[derive(Clone, Debug)]
+pub struct PolicySample {
+    /// What every track shows.
+    pub track: TrackSample,
+    /// The seed of its fill-in history.
+    pub seed: u64,
+    /// What became of the requests.
+    pub tally: Tally,
+    /// How its start state came about.
+    pub fill: FillReport,
+    /// Its free pages against the kernel's at the last check.
+    pub divergence: Option<Divergence>,
+    /// Taint events since the sample before.
+    pub taints: Vec<TaintEvent>,
+}
+
+enum Message {
+    Ops(Arc<Vec<Op>>),
+    Sample(SyncSender<PolicySample>),
+}
+
+/// A track's thread.
+#[derive(Debug)]
+pub struct Worker {
+    spec: TrackSpec,
+    /// Taken when the worker is dropped, so that its thread ends.
+    queue: Option<SyncSender<Message>>,
+    thread: Option<JoinHandle<Result<(), BuildError>>>,
+}
+
+/// A track ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrackError {
+    /// Its allocator could not be built.
+    #[error("the {} track cannot be built: {error}", .track.name())]
+    Build {
+        /// Which track.
+        track: TrackKind,
+        /// Why.
+        error: BuildError,
+    },
+    /// Its thread panicked: a bug in the allocator. The message is on standard error.
+    #[error("the {} track failed; the message above says where", .0.name())]
+    Panicked(TrackKind),
+}
+
+impl Worker {
+    /// Begins a track in its start state.
+    #[must_use]
+    pub fn spawn(spec: TrackSpec, machine: Arc<Machine>, snapshot: Arc<Snapshot>) -> Worker {
+        let (queue, inbox) = sync_channel(QUEUE_BATCHES);
+        let of_thread = spec.clone();
+        let thread = std::thread::spawn(move || run(&of_thread, &machine, &snapshot, &inbox));
+        Worker { spec, queue: Some(queue), thread: Some(thread) }
+    }
+
+    /// What the track is.
+    #[must_use]
+    pub fn spec(&self) -> &TrackSpec {
+        &self.spec
+    }
+
+    /// Hands operations over; waits while the track is far behind.
+    ///
+    /// # Errors
+    /// If the track has ended.
+    pub fn replay(&mut self, ops: &Arc<Vec<Op>>) -> Result<(), TrackError> {
+        self.send(Message::Ops(Arc::clone(ops)))
+    }
+
+    /// Asks for a sample; the answer comes when everything handed over before is replayed.
+    ///
+    /// # Errors
+    /// If the track has ended.
+    pub fn ask(&mut self) -> Result<Receiver<PolicySample>, TrackError> {
+        let (reply, answer) = sync_channel(1);
+        self.send(Message::Sample(reply))?;
+        Ok(answer)
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), TrackError> {
+        let sent = self.queue.as_ref().is_some_and(|queue| queue.send(message).is_ok());
+        if sent { Ok(()) } else { Err(self.failure()) }
+    }
+
+    /// Why the thread has ended although it should serve.
+    pub fn failure(&mut self) -> TrackError {
+        self.queue = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(Err(error))) => TrackError::Build { track: self.spec.policy, error },
+            _ => TrackError::Panicked(self.spec.policy),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported by the thread itself, and nobody waits for a result any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves a track with the allocator that its policy and settings ask for: either placement with
+/// either kind of per-CPU lists.
+fn run(
+    spec: &TrackSpec,
+    machine: &Machine,
+    snapshot: &Snapshot,
+    inbox: &Receiver<Message>,
+) -> Result<(), BuildError> {
+    let settings = &spec.settings;
+    match spec.policy {
+        TrackKind::Spb if settings.p02 => {
+            serve::<Mm<Up, Spb<Up>, PcpBuddy<Up>>>(spec, machine, snapshot, inbox)
+        }
+        TrackKind::Spb => serve::<Mm<Up, Spb<Up>, StockPcp<Up>>>(spec, machine, snapshot, inbox),
+        // The kernel's requests, placed anew, are what the stock model places.
+        TrackKind::Stock | TrackKind::Kernel if settings.stock_pcp_buddy => {
+            serve::<Mm<Up, Stock, PcpBuddy<Up>>>(spec, machine, snapshot, inbox)
+        }
+        TrackKind::Stock | TrackKind::Kernel => {
+            serve::<Mm<Up, Stock, StockPcp<Up>>>(spec, machine, snapshot, inbox)
+        }
+    }
+}
+
+fn serve<A: PageAllocator>(
+    spec: &TrackSpec,
+    machine: &Machine,
+    snapshot: &Snapshot,
+    inbox: &Receiver<Message>,
+) -> Result<(), BuildError> {
+    let (allocator, fill) = start::build::<A>(spec, machine, snapshot)?;
+    let identity = Identity { kind: spec.policy, start: spec.start };
+    let mut track = PolicyTrack::new(identity, allocator, machine);
+    while let Ok(message) = inbox.recv() {
+        match message {
+            Message::Ops(ops) => track.replay(&ops),
+            Message::Sample(reply) => {
+                let sample = PolicySample {
+                    track: track.sample(),
+                    seed: spec.seed,
+                    tally: track.tally().clone(),
+                    fill: fill.clone(),
+                    divergence: track.divergence(),
+                    taints: track.take_taints(),
+                };
+                // Whoever asked may be gone.
+                let _ = reply.send(sample);
+            }
+        }
+    }
+    Ok(())
+}

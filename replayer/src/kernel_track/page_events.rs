@@ -1,0 +1,227 @@
+//! What page events change, and the operations that they stand for.
+
+use std::ops::Range;
+
+use fragscope_trace::event::{PageEvent, PageEventKind, RepairSource, Tags, TimeNs};
+use fragscope_trace::gfp::Gfp;
+use fragscope_trace::page::{Content, PAGEBLOCK_ORDER, Pfn};
+
+use super::anomalies::count_order;
+use super::pages::{Before, PageState};
+use super::{KernelTrack, UnmatchedFree};
+use crate::engine::op::{Op, Step};
+use crate::mm::frames::Frame;
+
+/// Largest order below a pageblock that per-CPU lists hold (`PAGE_ALLOC_COSTLY_ORDER`).
+const PCP_MAX_ORDER: u8 = 3;
+
+impl KernelTrack {
+    /// Applies one page event and appends what policies have to do for it.
+    #[inline]
+    pub fn page_event(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
+        self.count_tags(event.tags());
+        match event.kind() {
+            PageEventKind::Alloc => self.alloc(event, ops),
+            PageEventKind::Free => self.free(event, ops),
+            PageEventKind::AllocFailed => self.failed(event, ops),
+            PageEventKind::LruInsertion => self.lru_insertion(event, ops),
+            PageEventKind::ZoneLocked => self.list_movement(event, Content::Pcp),
+            PageEventKind::PcpuDrain => self.list_movement(event, Content::Free),
+        }
+    }
+
+    #[inline]
+    fn count_tags(&mut self, tags: Tags) {
+        if tags.is_empty() {
+            return;
+        }
+        self.events.own_events += u64::from(tags.contains(Tags::OWN));
+        self.events.late_events += u64::from(tags.contains(Tags::LATE));
+    }
+
+    /// The frames of an event, or `None` (counted) if they are outside the machine or the opening
+    /// snapshot contains the event.
+    #[inline]
+    fn frames_of(&mut self, event: PageEvent) -> Option<Range<Frame>> {
+        let frames = self.pages.clip(event.range());
+        if frames.is_empty() {
+            self.anomalies.outside_events += 1;
+            return None;
+        }
+        if let Some(opening) = &self.opening {
+            if opening.contains(event.pfn, event.time_ns) {
+                self.anomalies.contained_events += 1;
+                return None;
+            }
+            if event.time_ns > opening.over_ns() {
+                self.opening = None;
+            }
+        }
+        Some(frames)
+    }
+
+    fn alloc(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
+        self.events.allocs += 1;
+        let Some(frames) = self.frames_of(event) else { return };
+        if self.opening.is_some() && self.all(&frames, Content::is_allocated) {
+            // The snapshot was read after this allocation and knows better what it holds.
+            self.anomalies.raced_events += 1;
+            self.pages.touch(frames, self.pages.tick(event.time_ns));
+            return;
+        }
+        let (tags, content) = (event.tags(), Content::of_allocation(event.gfp));
+        let own = tags.contains(Tags::OWN);
+        let inferred = tags.contains(Tags::INFERRED);
+        let state = PageState::new(content).owned(own).inferred(inferred);
+        let before = self.pages.set(frames.clone(), state);
+        self.note_peak();
+        self.pages.touch(frames.clone(), self.pages.tick(event.time_ns));
+        if before.allocated > 0 && self.opening.is_none() {
+            count_order(&mut self.anomalies.unmatched_allocs, event.order());
+            self.anomalies.unmatched_alloc_pages += u64::from(before.allocated);
+        }
+        self.vacate(event, before, ops);
+        if !own && !tags.contains(Tags::MIGRATION) {
+            let (pfn, gfp, cpu, order) = (frames.start, event.gfp, event.cpu, event.order());
+            let step = Step::Alloc { pfn, gfp, cpu, order, content, inferred };
+            ops.push(Op { time_ns: event.time_ns, step });
+        }
+    }
+
+    /// Operations for pages of a new block that were not free.
+    fn vacate(&mut self, event: PageEvent, before: Before, ops: &mut Vec<Op>) {
+        self.anomalies.resolved_unknown_pages += u64::from(before.unknown);
+        self.arrive(event, before, ops);
+        if before.allocated + before.unknown > 0 {
+            ops.push(free_op(event));
+        }
+    }
+
+    /// Memory that an event named before anything said that it is there.
+    fn arrive(&mut self, event: PageEvent, before: Before, ops: &mut Vec<Op>) {
+        if before.absent > 0 {
+            self.anomalies.grown_by_event_pages += u64::from(before.absent);
+            let frames = self.pages.clip(event.range());
+            let step = Step::Grow { start: frames.start, pages: frames.len() as u32 };
+            ops.push(Op { time_ns: event.time_ns, step });
+        }
+    }
+
+    fn free(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
+        self.events.frees += 1;
+        let Some(frames) = self.frames_of(event) else { return };
+        let tick = self.pages.tick(event.time_ns);
+        let list = if self.pcp_split && is_pcp_order(event.order()) {
+            Content::Pcp
+        } else {
+            Content::Free
+        };
+        let before = self.pages.set(frames.clone(), PageState::new(list));
+        if before.free > 0 {
+            self.unmatched_free(event, frames.clone(), before);
+        }
+        self.pages.touch(frames, tick);
+        self.anomalies.resolved_unknown_pages += u64::from(before.unknown);
+        self.anomalies.released_reserved_pages += u64::from(before.reserved);
+        self.arrive(event, before, ops);
+        let workload = before.allocated - before.own + before.unknown + before.reserved > 0;
+        if workload && !event.tags().contains(Tags::MIGRATION) {
+            ops.push(free_op(event));
+        }
+    }
+
+    fn unmatched_free(&mut self, event: PageEvent, frames: Range<Frame>, before: Before) {
+        if self.opening.is_some() {
+            self.anomalies.raced_events += 1;
+            return;
+        }
+        count_order(&mut self.anomalies.unmatched_frees, event.order());
+        self.anomalies.unmatched_free_pages += u64::from(before.free);
+        if self.compactions.iter().any(|zone| zone.contains(event.pfn)) {
+            self.anomalies.unmatched_free_pages_in_compaction += u64::from(before.free);
+            return;
+        }
+        if before.free == frames.len() as u32 {
+            self.keep_untraced_allocation(event, frames);
+        }
+    }
+
+    fn keep_untraced_allocation(&mut self, event: PageEvent, frames: Range<Frame>) {
+        let Some(kept) = &mut self.unmatched else { return };
+        let last = frames.clone().map(|f| self.pages.touched(f)).max().unwrap_or(0);
+        let after_ns = match last {
+            0 => self.opened_ns,
+            tick => self.pages.time_after_tick(tick).max(self.opened_ns),
+        };
+        let (pfn, order, time_ns) = (frames.start, event.order(), event.time_ns);
+        if after_ns < time_ns {
+            kept.push(UnmatchedFree { pfn, order, time_ns, after_ns });
+        }
+    }
+
+    fn failed(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
+        self.events.failed_allocs += 1;
+        if !event.tags().contains(Tags::OWN) {
+            let step = Step::Failed { gfp: event.gfp, cpu: event.cpu, order: event.order() };
+            ops.push(Op { time_ns: event.time_ns, step });
+        }
+    }
+
+    /// A page of an LRU list is allocated and movable, whatever was thought of it.
+    fn lru_insertion(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
+        let Some(frames) = self.frames_of(event) else { return };
+        let (pfn, order, time_ns) = (frames.start, event.order(), event.time_ns);
+        if self.all(&frames, Content::is_movable) {
+            return;
+        }
+        let content = Content::Movable;
+        let state = PageState::new(content).inferred(true);
+        let before = self.pages.set(frames.clone(), state);
+        self.pages.touch(frames.clone(), self.pages.tick(time_ns));
+        self.anomalies.resolved_unknown_pages += u64::from(before.unknown);
+        if before.free == 0 {
+            let step = Step::SetContent { pfn, pages: frames.len() as u32, content };
+            ops.push(Op { time_ns, step });
+            return;
+        }
+        self.anomalies.repair(RepairSource::LruInsertion, u64::from(before.free));
+        if before.allocated + before.unknown > 0 {
+            ops.push(free_op(event));
+        }
+        if !event.tags().intersects(Tags::OWN | Tags::MIGRATION) {
+            let (gfp, cpu) = (Gfp::HIGHUSER_MOVABLE, event.cpu);
+            let step = Step::Alloc { pfn, gfp, cpu, order, content, inferred: true };
+            ops.push(Op { time_ns, step });
+        }
+    }
+
+    /// A free block went to a per-CPU list or came back from one.
+    fn list_movement(&mut self, event: PageEvent, list: Content) {
+        let frames = self.pages.clip(event.range());
+        self.pcp_split = true;
+        self.types.set(self.pages.geometry(), frames.start, event.order(), event.migratetype());
+        if self.opening.as_ref().is_none_or(|o| !o.contains(event.pfn, event.time_ns))
+            && self.all(&frames, Content::is_free)
+        {
+            self.pages.set(frames, PageState::new(list));
+        }
+    }
+
+    pub(super) fn all(&self, frames: &Range<Frame>, holds: impl Fn(Content) -> bool) -> bool {
+        frames.clone().all(|f| holds(self.pages.state(f).content()))
+    }
+
+    /// An event's place for taint reports: the track's time never goes back.
+    pub(super) fn is_racing(&self, time_ns: TimeNs, pfn: Pfn) -> bool {
+        self.opening.as_ref().is_some_and(|o| o.contains(pfn, time_ns))
+    }
+}
+
+fn is_pcp_order(order: u8) -> bool {
+    order <= PCP_MAX_ORDER || order == PAGEBLOCK_ORDER
+}
+
+fn free_op(event: PageEvent) -> Op {
+    let step = Step::Free { pfn: event.pfn.0 as Frame, cpu: event.cpu, order: event.order() };
+    Op { time_ns: event.time_ns, step }
+}
