@@ -4,11 +4,21 @@
 //!   exact free lists and per-CPU lists;
 //! * [`kpageflags`]: `/proc/kpageflags`, where BPF cannot be used.
 
+mod classify;
+pub mod kernel;
 pub mod kpageflags;
+mod layout;
+mod lists;
+mod pageblocks;
 pub mod report;
+mod resolve;
 mod runs;
+mod scan;
+pub mod source;
+pub mod struct_pages;
 #[cfg(test)]
 mod synthetic;
+mod zones;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +27,9 @@ use fragscope_trace::machine::Machine;
 use fragscope_trace::page::PfnRange;
 use thiserror::Error;
 
+use self::kernel::{KernelError, ReadError};
+use crate::bpf::calibrate::CalibrateError;
+use crate::btf::BtfError;
 use crate::proc::ProcError;
 
 /// Frames that are read at once: 256 MiB of memory, two sections.
@@ -31,6 +44,31 @@ pub enum SnapshotError {
     /// `/proc/kpageflags` cannot be read.
     #[error("cannot read /proc/kpageflags: {0} (needs root and CONFIG_PROC_PAGE_MONITOR)")]
     KpageFlags(std::io::Error),
+    /// The kernel's types are not known.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The array of struct pages was not found.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
+    /// Kernel memory cannot be read.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A structure of the kernel is not where it was.
+    #[error("kernel memory at {address:#x} can't be read (errno {errno})")]
+    Unmapped {
+        /// Where.
+        address: u64,
+        /// Why.
+        errno: i64,
+    },
+    /// BTF and the tracepoints contradict each other.
+    #[error("a struct page has {btf} bytes by BTF, but {calibrated} by its addresses")]
+    PageSize {
+        /// Distance of struct pages as tracepoints show it.
+        calibrated: u64,
+        /// `sizeof(struct page)`.
+        btf: u64,
+    },
     /// Time was up.
     #[error("the snapshot was not finished in time: {done_pages} of {all_pages} pages were read")]
     Deadline {
@@ -39,6 +77,17 @@ pub enum SnapshotError {
         /// Pages that zones span.
         all_pages: u64,
     },
+}
+
+impl From<ReadError> for SnapshotError {
+    /// Where single reads may fail, the reader deals with it; what comes here cannot be read
+    /// at all.
+    fn from(error: ReadError) -> SnapshotError {
+        match error {
+            ReadError::Kernel(error) => SnapshotError::Kernel(error),
+            ReadError::Unmapped { address, errno } => SnapshotError::Unmapped { address, errno },
+        }
+    }
 }
 
 /// Bounds on the reading of a snapshot.

@@ -1,0 +1,476 @@
+//! Where this kernel keeps what the snapshot reads: offsets, flag bits and type numbers.
+//!
+//! Everything comes from BTF by name. Names that changed between kernels:
+//!
+//! | what | 6.1 | 6.6 | 6.12 | 6.18 |
+//! |---|---|---|---|---|
+//! | `page_type` of a buddy page | bit 0x80 cleared (a macro, not in BTF) | the same | top byte `PGTY_buddy` of `enum pagetype` | the same |
+//! | slab | flag `PG_slab` | flag `PG_slab` | `PGTY_slab` | `PGTY_slab` |
+//! | hugetlb | `compound_dtor` of the second page | flag `PG_hugetlb` of the second page | `PGTY_hugetlb` | `PGTY_hugetlb` |
+//! | large kmalloc | none | none | none | `PGTY_large_kmalloc` |
+//! | compound order | `page.compound_order` of the second page | low byte of `folio._flags_1` | the same | the same |
+//! | pins of a large folio | `compound_pincount` | `folio._pincount` | the same | the same |
+//! | movable by its driver | bit 1 of `mapping` | the same | the same | flag `PG_movable_ops` |
+//! | tail | bit 0 of `page.compound_head` | the same | the same | the same (later `compound_info`) |
+//! | bits of a pageblock | 4 | 4 | 4 | 8 with page isolation, else 4 (`enum pageblock_bits`) |
+//! | order-9 per-CPU lists | 1 | 1 | 2 | 2 |
+//!
+//! 6.11 has an `enum pagetype` whose values are bits to be cleared (`PG_buddy`).
+
+use fragscope_trace::page::Migratetype;
+
+use crate::btf::{Btf, BtfError};
+
+/// Bits of `page_type` before `enum pagetype` (`include/linux/page-flags.h` up to 6.10).
+const CLEARED_BASE: u32 = 0xf000_0000;
+const CLEARED_BUDDY: u32 = 0x80;
+const CLEARED_OFFLINE: u32 = 0x100;
+const CLEARED_TABLE: u32 = 0x200;
+const CLEARED_GUARD: u32 = 0x400;
+
+/// A test on a page's `page_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TypeTest {
+    mask: u32,
+    value: u32,
+}
+
+impl TypeTest {
+    /// A test that no page passes.
+    const NEVER: TypeTest = TypeTest { mask: 0, value: 1 };
+
+    pub(crate) fn matches(self, page_type: u32) -> bool {
+        page_type & self.mask == self.value
+    }
+
+    fn top_byte(value: i64) -> TypeTest {
+        TypeTest { mask: 0xff00_0000, value: (value as u32) << 24 }
+    }
+
+    fn cleared_bit(base: u32, bit: u32) -> TypeTest {
+        TypeTest { mask: base | bit, value: base }
+    }
+}
+
+/// Tests for the types of pages. A kernel without a type has a test that nothing passes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageTypes {
+    pub(crate) buddy: TypeTest,
+    pub(crate) offline: TypeTest,
+    pub(crate) table: TypeTest,
+    pub(crate) guard: TypeTest,
+    pub(crate) hugetlb: TypeTest,
+    pub(crate) slab: TypeTest,
+    pub(crate) zsmalloc: TypeTest,
+    pub(crate) unaccepted: TypeTest,
+    pub(crate) large_kmalloc: TypeTest,
+}
+
+impl PageTypes {
+    fn of(btf: &Btf) -> PageTypes {
+        let test: Box<dyn Fn(&str, u32) -> TypeTest> = if btf
+            .enum_value("pagetype", "PGTY_buddy")
+            .is_ok()
+        {
+            Box::new(|name, _| {
+                btf.enum_value("pagetype", &format!("PGTY_{name}"))
+                    .map_or(TypeTest::NEVER, TypeTest::top_byte)
+            })
+        } else if let Ok(base) = btf.enum_value("pagetype", "PAGE_TYPE_BASE") {
+            Box::new(move |name, _| {
+                btf.enum_value("pagetype", &format!("PG_{name}"))
+                    .map_or(TypeTest::NEVER, |bit| TypeTest::cleared_bit(base as u32, bit as u32))
+            })
+        } else {
+            Box::new(|_, bit| match bit {
+                0 => TypeTest::NEVER,
+                bit => TypeTest::cleared_bit(CLEARED_BASE, bit),
+            })
+        };
+        PageTypes {
+            buddy: test("buddy", CLEARED_BUDDY),
+            offline: test("offline", CLEARED_OFFLINE),
+            table: test("table", CLEARED_TABLE),
+            guard: test("guard", CLEARED_GUARD),
+            hugetlb: test("hugetlb", 0),
+            slab: test("slab", 0),
+            zsmalloc: test("zsmalloc", 0),
+            unaccepted: test("unaccepted", 0),
+            large_kmalloc: test("large_kmalloc", 0),
+        }
+    }
+}
+
+/// Masks of bits in a page's flags; 0 where the kernel has no such flag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageFlags {
+    pub(crate) head: u64,
+    pub(crate) lru: u64,
+    pub(crate) reserved: u64,
+    pub(crate) swapbacked: u64,
+    pub(crate) uptodate: u64,
+    pub(crate) locked: u64,
+    pub(crate) dirty: u64,
+    pub(crate) writeback: u64,
+    pub(crate) hwpoison: u64,
+    /// Slab, where it is a flag.
+    pub(crate) slab: u64,
+    /// Hugetlb, where it is a flag of the second page.
+    pub(crate) second_hugetlb: u64,
+    /// Movable by its driver, where it is a flag.
+    pub(crate) movable_ops: u64,
+}
+
+impl PageFlags {
+    fn of(btf: &Btf, types: &PageTypes) -> Result<PageFlags, BtfError> {
+        let bit = |name: &str| btf.enum_value("pageflags", name).map(|bit| 1u64 << (bit & 63));
+        let optional = |name: &str| bit(name).unwrap_or(0);
+        // A kernel that keeps the name for compatibility has the type as well: the type wins.
+        let unless = |typed: TypeTest, name: &str| {
+            if typed == TypeTest::NEVER { optional(name) } else { 0 }
+        };
+        Ok(PageFlags {
+            head: bit("PG_head")?,
+            lru: bit("PG_lru")?,
+            reserved: bit("PG_reserved")?,
+            swapbacked: bit("PG_swapbacked")?,
+            uptodate: bit("PG_uptodate")?,
+            locked: bit("PG_locked")?,
+            dirty: bit("PG_dirty")?,
+            writeback: bit("PG_writeback")?,
+            hwpoison: optional("PG_hwpoison"),
+            slab: unless(types.slab, "PG_slab"),
+            second_hugetlb: unless(types.hugetlb, "PG_hugetlb"),
+            movable_ops: optional("PG_movable_ops"),
+        })
+    }
+}
+
+/// A byte or word in the struct pages of a compound page, counted from the head's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// `struct page` and what extends over the second one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageLayout {
+    /// `sizeof(struct page)`.
+    pub(crate) bytes: u64,
+    pub(crate) flags: u64,
+    /// `lru.next`, the same as `buddy_list` and `pcp_list`; also where a tail keeps its head.
+    pub(crate) list: u64,
+    pub(crate) mapping: u64,
+    pub(crate) private: u64,
+    pub(crate) page_type: u64,
+    pub(crate) refcount: u64,
+    /// `compound_head` or `compound_info`.
+    pub(crate) compound_head: u64,
+    /// Order of a compound page (its low byte), from the head's start.
+    pub(crate) compound_order: u64,
+    /// Destructor of a compound page and its value for hugetlb, where hugetlb is told by it.
+    pub(crate) hugetlb_dtor: Option<(Field, u64)>,
+    /// Count of pins of a compound page.
+    pub(crate) pincount: Option<Field>,
+    /// `slab.slab_cache`.
+    pub(crate) slab_cache: Option<u64>,
+    pub(crate) flag: PageFlags,
+    pub(crate) types: PageTypes,
+}
+
+impl PageLayout {
+    fn of(btf: &Btf) -> Result<PageLayout, BtfError> {
+        let bytes = btf.size_of("page")?;
+        let at = |name: &str| btf.offset_of("page", name);
+        let types = PageTypes::of(btf);
+        Ok(PageLayout {
+            bytes,
+            flags: at("flags")?,
+            list: at("lru")?,
+            mapping: at("mapping")?,
+            private: at("private")?,
+            page_type: at("page_type")?,
+            refcount: at("_refcount")?,
+            compound_head: at("compound_head").or_else(|_| at("compound_info"))?,
+            compound_order: compound_order(btf, bytes)?,
+            hugetlb_dtor: hugetlb_dtor(btf, bytes),
+            pincount: pincount(btf, bytes),
+            slab_cache: btf.offset_of("slab", "slab_cache").ok(),
+            flag: PageFlags::of(btf, &types)?,
+            types,
+        })
+    }
+
+    /// Size of a struct page in words.
+    pub(crate) fn words(&self) -> usize {
+        self.bytes as usize / 8
+    }
+}
+
+fn compound_order(btf: &Btf, page_bytes: u64) -> Result<u64, BtfError> {
+    btf.offset_of("page", "compound_order")
+        .map(|at| page_bytes + at)
+        .or_else(|_| btf.offset_of("folio", "_folio_order"))
+        .or_else(|_| btf.offset_of("folio", "_flags_1"))
+}
+
+fn hugetlb_dtor(btf: &Btf, page_bytes: u64) -> Option<(Field, u64)> {
+    let dtor = btf.enum_value("compound_dtor_id", "HUGETLB_PAGE_DTOR").ok()?;
+    let in_page = btf.offset_of("page", "compound_dtor").map(|at| page_bytes + at);
+    let offset = in_page.or_else(|_| btf.offset_of("folio", "_folio_dtor")).ok()?;
+    Some((Field { offset, bytes: 1 }, dtor as u64))
+}
+
+fn pincount(btf: &Btf, page_bytes: u64) -> Option<Field> {
+    let in_page = || btf.offset_of("page", "compound_pincount").map(|at| page_bytes + at);
+    let offset = btf.offset_of("folio", "_pincount").or_else(|_| in_page()).ok()?;
+    Some(Field { offset, bytes: 4 })
+}
+
+/// `struct zone` and its free lists.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ZoneLayout {
+    pub(crate) bytes: u64,
+    pub(crate) start_pfn: u64,
+    pub(crate) spanned_pages: u64,
+    pub(crate) free_area: u64,
+    /// `sizeof(struct free_area)`.
+    pub(crate) free_area_bytes: u64,
+    /// Offset of the lists inside a `free_area`.
+    pub(crate) free_list: u64,
+    /// Orders: elements of `free_area`.
+    pub(crate) orders: u32,
+    /// Types: lists in a `free_area`.
+    pub(crate) types: u32,
+    /// `per_cpu_pageset`, up to 5.13 `pageset` (not supported).
+    pub(crate) pageset: u64,
+    /// Fields of no use to the search, where they exist.
+    pub(crate) reserved_highatomic: Option<u64>,
+    pub(crate) flags: Option<u64>,
+}
+
+impl ZoneLayout {
+    fn of(btf: &Btf) -> Result<ZoneLayout, BtfError> {
+        let at = |name: &str| btf.offset_of("zone", name);
+        Ok(ZoneLayout {
+            bytes: btf.size_of("zone")?,
+            start_pfn: at("zone_start_pfn")?,
+            spanned_pages: at("spanned_pages")?,
+            free_area: at("free_area")?,
+            free_area_bytes: btf.size_of("free_area")?,
+            free_list: btf.offset_of("free_area", "free_list")?,
+            orders: btf.member_len("zone", "free_area")?,
+            types: btf.member_len("free_area", "free_list")?,
+            pageset: at("per_cpu_pageset")?,
+            reserved_highatomic: at("nr_reserved_highatomic").ok(),
+            flags: at("flags").ok(),
+        })
+    }
+}
+
+/// `struct per_cpu_pages`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PagesetLayout {
+    pub(crate) bytes: u64,
+    pub(crate) lists: u64,
+    /// Elements of `lists`.
+    pub(crate) lists_len: u32,
+    pub(crate) count: Field,
+    pub(crate) high: Field,
+    pub(crate) batch: Field,
+    pub(crate) alloc_factor: Option<Field>,
+    pub(crate) free_count: Option<Field>,
+    pub(crate) flags: Option<Field>,
+}
+
+impl PagesetLayout {
+    fn of(btf: &Btf) -> Result<PagesetLayout, BtfError> {
+        const NAME: &str = "per_cpu_pages";
+        let field = |name: &str| {
+            let (offset, bytes) = (btf.offset_of(NAME, name)?, btf.member_size(NAME, name)?);
+            Ok::<_, BtfError>(Field { offset, bytes })
+        };
+        Ok(PagesetLayout {
+            bytes: btf.size_of(NAME)?,
+            lists: btf.offset_of(NAME, "lists")?,
+            lists_len: btf.member_len(NAME, "lists")?,
+            count: field("count")?,
+            high: field("high")?,
+            batch: field("batch")?,
+            alloc_factor: field("alloc_factor").ok(),
+            free_count: field("free_count").or_else(|_| field("free_factor")).ok(),
+            flags: field("flags").ok(),
+        })
+    }
+}
+
+/// `struct kmem_cache`, as far as it tells whether its slabs are reclaimable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CacheLayout {
+    pub(crate) flags: Field,
+    /// Mask of `SLAB_RECLAIM_ACCOUNT`.
+    pub(crate) reclaimable: u64,
+}
+
+impl CacheLayout {
+    fn of(btf: &Btf) -> Result<CacheLayout, BtfError> {
+        /// `SLAB_RECLAIM_ACCOUNT` before 6.9 numbered the flags by an enum.
+        const RECLAIM_ACCOUNT: u64 = 0x2_0000;
+        let bit = btf.enum_value("_slab_flag_bits", "_SLAB_RECLAIM_ACCOUNT");
+        let offset = btf.offset_of("kmem_cache", "flags")?;
+        let bytes = btf.member_size("kmem_cache", "flags")?;
+        let reclaimable = bit.map_or(RECLAIM_ACCOUNT, |bit| 1 << (bit & 63));
+        Ok(CacheLayout { flags: Field { offset, bytes }, reclaimable })
+    }
+}
+
+/// Everything the snapshot needs to know of this kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) page: PageLayout,
+    /// `None` where caches cannot be told apart: all slabs are then `Slab`.
+    pub(crate) cache: Option<CacheLayout>,
+    pub(crate) zone: ZoneLayout,
+    pub(crate) pageset: PagesetLayout,
+    /// Types by this kernel's numbers.
+    pub(crate) migratetypes: Vec<Migratetype>,
+}
+
+impl Layout {
+    /// Looks everything up.
+    pub(crate) fn of(btf: &Btf) -> Result<Layout, BtfError> {
+        let zone = ZoneLayout::of(btf)?;
+        Ok(Layout {
+            page: PageLayout::of(btf)?,
+            cache: CacheLayout::of(btf).ok(),
+            zone,
+            pageset: PagesetLayout::of(btf)?,
+            migratetypes: migratetypes(btf, zone.types)?,
+        })
+    }
+}
+
+/// This kernel's types in their order. The free lists of a zone are indexed by them.
+fn migratetypes(btf: &Btf, lists: u32) -> Result<Vec<Migratetype>, BtfError> {
+    let named = [
+        ("MIGRATE_UNMOVABLE", Migratetype::Unmovable),
+        ("MIGRATE_MOVABLE", Migratetype::Movable),
+        ("MIGRATE_RECLAIMABLE", Migratetype::Reclaimable),
+        ("MIGRATE_HIGHATOMIC", Migratetype::HighAtomic),
+        ("MIGRATE_CMA", Migratetype::Cma),
+        ("MIGRATE_ISOLATE", Migratetype::Isolate),
+    ];
+    let known = btf.enumerators("migratetype")?;
+    // A type added after this was written allocates like none of ours; unmovable is the safe one.
+    let mut types = vec![Migratetype::Unmovable; lists as usize];
+    for (name, migratetype) in named {
+        let number = known.iter().find(|(n, _)| n == name).map(|(_, number)| *number);
+        if let Some(slot) = number.and_then(|n| types.get_mut(usize::try_from(n).ok()?)) {
+            *slot = migratetype;
+        }
+    }
+    Ok(types)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The layout of Linux 6.18 on x86-64, as its BTF gives it.
+    pub(crate) fn layout_6_18() -> Layout {
+        let bit = |n: u32| 1u64 << n;
+        let field = |offset, bytes| Field { offset, bytes };
+        let types = PageTypes {
+            buddy: TypeTest::top_byte(0xf0),
+            offline: TypeTest::top_byte(0xf1),
+            table: TypeTest::top_byte(0xf2),
+            guard: TypeTest::top_byte(0xf3),
+            hugetlb: TypeTest::top_byte(0xf4),
+            slab: TypeTest::top_byte(0xf5),
+            zsmalloc: TypeTest::top_byte(0xf6),
+            unaccepted: TypeTest::top_byte(0xf7),
+            large_kmalloc: TypeTest::top_byte(0xf8),
+        };
+        let flag = PageFlags {
+            locked: bit(0),
+            writeback: bit(1),
+            uptodate: bit(3),
+            dirty: bit(4),
+            lru: bit(5),
+            head: bit(6),
+            reserved: bit(13),
+            swapbacked: bit(17),
+            hwpoison: bit(21),
+            slab: 0,
+            second_hugetlb: 0,
+            movable_ops: bit(3),
+        };
+        let page = PageLayout {
+            bytes: 64,
+            flags: 0,
+            list: 8,
+            mapping: 24,
+            private: 40,
+            page_type: 48,
+            refcount: 52,
+            compound_head: 8,
+            compound_order: 64,
+            hugetlb_dtor: None,
+            pincount: Some(field(84, 4)),
+            slab_cache: Some(8),
+            flag,
+            types,
+        };
+        let zone = ZoneLayout {
+            bytes: 2048,
+            start_pfn: 96,
+            spanned_pages: 112,
+            free_area: 192,
+            free_area_bytes: 88,
+            free_list: 0,
+            orders: 11,
+            types: 5,
+            pageset: 64,
+            reserved_highatomic: None,
+            flags: None,
+        };
+        let pageset = PagesetLayout {
+            bytes: 256,
+            lists: 32,
+            lists_len: 14,
+            count: field(4, 4),
+            high: field(8, 4),
+            batch: field(20, 4),
+            alloc_factor: None,
+            free_count: None,
+            flags: None,
+        };
+        let migratetypes = [0, 1, 2, 3, 5].map(|n| Migratetype::ALL[n]).to_vec();
+        Layout { page, cache: None, zone, pageset, migratetypes }
+    }
+
+    #[test]
+    fn both_encodings_of_types() {
+        let new = TypeTest::top_byte(0xf0);
+        assert!(new.matches(0xf000_0000) && new.matches(0xf012_3456));
+        assert!(!new.matches(0xffff_ffff) && !new.matches(0));
+        let old = TypeTest::cleared_bit(CLEARED_BASE, CLEARED_BUDDY);
+        assert!(old.matches(0xffff_ff7f));
+        assert!(!old.matches(0xffff_ffff) && !old.matches(0xffff_fdff) && !old.matches(3));
+        assert!(!TypeTest::NEVER.matches(0) && !TypeTest::NEVER.matches(u32::MAX));
+    }
+
+    #[test]
+    fn the_running_kernel_is_known() {
+        let Ok(btf) = Btf::of_kernel() else {
+            println!("skipped: this kernel shows no BTF");
+            return;
+        };
+        let layout = Layout::of(&btf).unwrap();
+        assert_eq!(layout.page.bytes % 8, 0);
+        assert_ne!(layout.page.types.buddy, TypeTest::NEVER);
+        assert_eq!(layout.migratetypes[1], Migratetype::Movable);
+        assert!(layout.zone.orders >= 10 && layout.pageset.lists_len >= 12);
+    }
+}
