@@ -134,8 +134,10 @@ fn listing() -> String {
 fn text(generated: &Generated) -> String {
     let mut lines = Lines::default();
     lines.put("workload", format_args!("{}, seed {}", generated.workload, generated.seed));
-    let (of_trace, of_event) =
-        (bytes(generated.trace_bytes), generated.trace_bytes as f64 / generated.events.max(1) as f64);
+    let (of_trace, of_event) = (
+        bytes(generated.trace_bytes),
+        generated.trace_bytes as f64 / generated.events.max(1) as f64,
+    );
     lines.put("trace", format_args!("{of_trace}, {of_event:.2} bytes an event"));
     lines.put("virtual time", duration(generated.duration_ns));
     lines.put("events", grouped(generated.events));
@@ -164,7 +166,8 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         "T" => 40,
         _ => return Err(format!("unit {unit:?}: expected K, M, G or T (powers of 1024)")),
     };
-    let number: u64 = number.parse().map_err(|_| "expected a whole number and a unit".to_owned())?;
+    let number: u64 =
+        number.parse().map_err(|_| "expected a whole number and a unit".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
