@@ -121,6 +121,10 @@ pub trait PageAllocator: Sized {
         migratetype: Migratetype,
     ) -> Result<(), Frame>;
 
+    /// Allocates an aligned contiguous block of any order (a gigantic hugetlb page: order 18),
+    /// moving out what is in its way, in the order in which the policy looks for it.
+    fn alloc_contig(&self, order: u8, cpu: CpuId, content: Content) -> Option<Frame>;
+
     /// Frees an aligned block of allocated pages, which need not be one allocation. The frames'
     /// owners are forgotten; where the logical pages lived ([`Frames::place`]) is left to the
     /// caller ([`Frames::unsettle`]).

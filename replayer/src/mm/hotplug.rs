@@ -2,6 +2,8 @@
 //!
 //! `stock-allocator` 1.5 (recomputation), 5.3 (hotplug rows).
 
+use std::ops::Range;
+
 use fragscope_trace::machine::{Machine, ZoneKind};
 use fragscope_trace::page::{Content, CpuId, PfnRange};
 
@@ -9,8 +11,9 @@ use super::buddy::ListEnd;
 use super::cache::Cache;
 use super::flavour::{Flavour, Word};
 use super::frames::{Frame, FrameState, FrameWord};
-use super::geometry::CpuIndex;
+use super::geometry::{CpuIndex, PageblockId};
 use super::page_alloc::Mm;
+use super::pageblock::BlockFlags;
 use super::placement::Placement;
 use super::watermark;
 use super::zone::Zone;
@@ -118,7 +121,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         let buddy = &self.buddy;
         let zone = buddy.zone_of(frame);
         for block in buddy.pageblocks_of(frame, order) {
-            if !buddy.blocks.has(block, super::pageblock::BlockFlags::ONLINE) {
+            if !buddy.blocks.has(block, BlockFlags::ONLINE) {
                 buddy.blocks.set_migratetype(block, fragscope_trace::page::Migratetype::Movable);
             }
             self.bring_online(block);
@@ -133,13 +136,16 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         buddy.free_one_page(zone, frame, order, buddy.migratetype(frame), ListEnd::Tail);
     }
 
-    /// Takes the pages of a range away. Returns how many.
+    /// `offline_pages`: takes the pages of a range away, moving out what can move. Returns how
+    /// many went; the others stay.
     pub(super) fn shrink_range(&self, range: PfnRange) -> u64 {
-        let frames = u64::from(self.buddy.frames.len());
-        let end = range.end.0.min(frames) as Frame;
         let mut pages = 0;
-        for frame in range.start.0.min(frames) as Frame..end {
-            pages += u64::from(self.remove_page(frame));
+        for zone in &self.buddy.zones {
+            let start = range.start.0.max(u64::from(zone.start)) as Frame;
+            let end = range.end.0.min(u64::from(zone.end)) as Frame;
+            if start < end {
+                pages += self.shrink_zone(zone, start..end);
+            }
         }
         if pages > 0 {
             self.buddy.counters.shrunk_pages.add(pages);
@@ -148,13 +154,37 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         pages
     }
 
-    fn remove_page(&self, frame: Frame) -> bool {
-        if self.buddy.frames.word(frame) == FrameWord::ABSENT
-            || self.isolate_exactly(frame, 0).is_err()
-        {
+    fn shrink_zone(&self, zone: &Zone<F>, range: Range<Frame>) -> u64 {
+        let buddy = &self.buddy;
+        let online = |block: &PageblockId| {
+            let own = buddy.geometry.in_zone(buddy.geometry.block_start(*block), zone.id);
+            own && buddy.blocks.has(*block, BlockFlags::ONLINE)
+        };
+        let blocks = buddy.blocks_touching(&range).filter(online);
+        self.isolate_pageblocks(zone, blocks.clone());
+        let mut pages = 0;
+        for frame in range {
+            self.move_out(&(frame..frame + 1), buddy.geometry.first_cpu_of(zone.node));
+            pages += u64::from(self.remove_page(zone, frame));
+        }
+        let _guard = buddy.lock(zone);
+        buddy.unisolate_pageblocks(zone, blocks.clone());
+        for block in blocks {
+            let mut frames = buddy.geometry.block_in_zone(block);
+            if frames.all(|frame| buddy.frames.word(frame) == FrameWord::ABSENT) {
+                buddy.blocks.clear(block, BlockFlags::ONLINE);
+                P::pageblock_offline(buddy, zone, block);
+            }
+        }
+        pages
+    }
+
+    fn remove_page(&self, zone: &Zone<F>, frame: Frame) -> bool {
+        let own = self.buddy.geometry.in_zone(frame, zone.id);
+        let absent = self.buddy.frames.word(frame) == FrameWord::ABSENT;
+        if !own || absent || self.isolate_exactly(frame, 0).is_err() {
             return false;
         }
-        let zone = self.buddy.zone_of(frame);
         self.buddy.frames.set_word(frame, FrameWord::ABSENT);
         self.buddy.shift(frame, 0, Content::Free, Content::Absent);
         zone.managed.sub(1);

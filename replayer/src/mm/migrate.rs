@@ -21,6 +21,15 @@ pub enum Emptied {
     Zone,
 }
 
+/// What a migration does to find room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Only what is free now: background work makes no room for itself.
+    Free,
+    /// Reclaim as any request: contiguous allocation.
+    Reclaim,
+}
+
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     /// Whether an allocated block, given by its head and order, consists of movable pages.
     pub fn is_movable_block(&self, head: Frame, order: u8) -> bool {
@@ -31,10 +40,27 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     /// without reclaim. A large block without a target is split and moved in parts. Returns the
     /// pages moved.
     pub fn migrate_block(&self, head: Frame, order: u8, cpu: CpuId, emptied: Emptied) -> u32 {
+        self.migrate_block_with(head, order, cpu, emptied, Effort::Free)
+    }
+
+    /// The same with a choice of effort.
+    pub(super) fn migrate_block_with(
+        &self,
+        head: Frame,
+        order: u8,
+        cpu: CpuId,
+        emptied: Emptied,
+        effort: Effort,
+    ) -> u32 {
         if order <= self.buddy.geometry.max_order
-            && let Some((dest, from)) = self.migration_target(order, cpu)
+            && let Some((dest, from)) = self.migration_target(order, cpu, effort)
         {
-            self.move_block(head, order, dest, from, emptied);
+            if self.is_movable_block(head, order) {
+                self.move_block(head, order, dest, from, emptied);
+            } else {
+                // Making room for the target reclaimed or moved the block itself.
+                self.route_free(dest, order, cpu, from, FreeEntry::Normal);
+            }
             return 1 << order;
         }
         let Some(half) = order.checked_sub(1) else {
@@ -42,20 +68,26 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             return 0;
         };
         self.buddy.split_around(head, half);
-        let moved = self.migrate_block(head, half, cpu, emptied);
+        let moved = self.migrate_block_with(head, half, cpu, emptied, effort);
         if moved < 1 << half {
             return moved;
         }
-        moved + self.migrate_block(head + (1 << half), half, cpu, emptied)
+        moved + self.migrate_block_with(head + (1 << half), half, cpu, emptied, effort)
     }
 
-    /// `alloc_migration_target`: a free block, and what its pages hold by the census.
-    fn migration_target(&self, order: u8, cpu: CpuId) -> Option<(Frame, Content)> {
+    /// `alloc_migration_target`: a free block, and what its pages hold by the census. Large
+    /// blocks are split before memory is reclaimed for them.
+    fn migration_target(&self, order: u8, cpu: CpuId, effort: Effort) -> Option<(Frame, Content)> {
         let request = Request::new(order, Gfp::HIGHUSER_MOVABLE | Gfp::NOWARN, cpu);
         let context = self.context(&request)?;
         P::request_begins(&self.buddy, context.cpu);
-        let flags = flags::fast_path_flags(request.gfp) | self.nofragment_flag(&context);
-        self.get_page_from_freelist(&context, flags).ok()?.map(Taken::parts)
+        let taken = if effort == Effort::Reclaim && order == 0 {
+            self.alloc_normal(&context).ok()
+        } else {
+            let flags = flags::fast_path_flags(request.gfp) | self.nofragment_flag(&context);
+            self.get_page_from_freelist(&context, flags).ok()?
+        };
+        taken.map(Taken::parts)
     }
 
     /// Moves an allocated block into a free one whose frames are off all lists and hold

@@ -28,6 +28,7 @@ pub mod isolate;
 pub mod kcompactd;
 pub mod load;
 pub mod migrate;
+pub mod obtainable;
 pub mod page_alloc;
 pub mod pageblock;
 pub mod pcp;
@@ -49,7 +50,8 @@ pub mod zone;
 pub mod zone_free;
 
 /// The superpageblock allocator for one thread.
-pub type SpbMm = page_alloc::Mm<flavour::Up, spb::Spb<flavour::Up>, pcp_buddy::EitherPcp<flavour::Up>>;
+pub type SpbMm =
+    page_alloc::Mm<flavour::Up, spb::Spb<flavour::Up>, pcp_buddy::EitherPcp<flavour::Up>>;
 
 /// The stock allocator for one thread.
 pub type StockMm = page_alloc::Mm<flavour::Up, stock::Stock, pcp_buddy::EitherPcp<flavour::Up>>;
@@ -58,12 +60,4 @@ pub type StockMm = page_alloc::Mm<flavour::Up, stock::Stock, pcp_buddy::EitherPc
 pub(crate) mod testing;
 
 #[cfg(test)]
-mod tests {
-    use super::flavour::{Smp, Up};
-    use super::{page_alloc::Mm, pcp::StockPcp, stock::Stock};
-
-    super::testing::allocator_suite! {
-        stock: Mm<Up, Stock, StockPcp<Up>>;
-        stock_of_threads: Mm<Smp, Stock, StockPcp<Smp>>;
-    }
-}
+mod tests;

@@ -140,7 +140,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
     }
 
-    fn alloc_normal(&self, context: &Context<'_>) -> Result<Taken, Refusal> {
+    pub(super) fn alloc_normal(&self, context: &Context<'_>) -> Result<Taken, Refusal> {
         let flags = flags::fast_path_flags(context.request.gfp) | self.nofragment_flag(context);
         match self.get_page_from_freelist(context, flags)? {
             Some(taken) => Ok(taken),
@@ -323,6 +323,9 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         entry: FreeEntry,
     ) -> Result<(), FreeError> {
         let from = self.free_prepare(frame, order)?;
+        // A block that no list could hold is never parked.
+        let large = order > self.buddy.geometry.max_order;
+        let entry = if large { FreeEntry::Normal } else { entry };
         self.buddy.counters.frees.add(1);
         if order >= self.buddy.geometry.region_order {
             P::contig_changed(&self.buddy, frame, order, false);
@@ -372,6 +375,15 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         if word.state() == FrameState::Allocated { Ok(word) } else { Err(not_allocated) }
     }
 
+    /// The first free inside a contiguous allocation ends it as a whole.
+    fn give_up_contig(&self, frame: Frame) {
+        let Some((head, order)) = self.buddy.allocated_block_of(frame) else { return };
+        if order >= self.buddy.geometry.region_order {
+            let _guard = self.buddy.lock(self.buddy.zone_of(head));
+            P::contig_changed(&self.buddy, head, order, false);
+        }
+    }
+
     fn free_prepare_block(&self, frame: Frame, order: u8) -> Result<Content, FreeError> {
         let end = u64::from(frame) + (1 << order);
         if end > u64::from(self.buddy.frames.len()) || frame & ((1 << order) - 1) != 0 {
@@ -380,6 +392,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         for inner in frame..end as Frame {
             self.word_checked(inner)?;
         }
+        self.give_up_contig(frame);
         self.buddy.split_around(frame, order);
         let first = self.buddy.frames.word(frame).content();
         let uniform = (frame..end as Frame).all(|f| self.buddy.frames.word(f).content() == first);

@@ -12,7 +12,7 @@ use fragscope_trace::snapshot::{PageRun, Snapshot, SnapshotRole, SnapshotSource}
 use proptest::prelude::*;
 
 use super::allocator::PageAllocator;
-use super::frames::{Frame, FrameState};
+use super::frames::{Frame, FrameState, NOWHERE};
 use super::request::{Entry, FreeEntry, Refusal, Request};
 use super::settings::Settings;
 
@@ -76,10 +76,17 @@ pub(crate) fn snapshot(machine: &Machine, runs: &[(u64, u64, Content)]) -> Snaps
         machine: machine.clone(),
         chunks: Vec::new(),
         runs: all,
-        pageblocks: Vec::new(),
+        pageblocks: machine.zones.iter().filter_map(cma_area).collect(),
         lists: Vec::new(),
         notes: Vec::new(),
     }
+}
+
+/// The second eighth of a MOVABLE zone is a CMA area.
+fn cma_area(zone: &Zone) -> Option<(PfnRange, Migratetype)> {
+    let eighth = zone.spanned_pages / 8;
+    let area = PfnRange::new(zone.start_pfn.offset(eighth), eighth);
+    (zone.kind == ZoneKind::Movable).then_some((area, Migratetype::Cma))
 }
 
 fn push_run(runs: &mut Vec<PageRun>, start: Pfn, end: Pfn, content: Content) {
@@ -108,6 +115,10 @@ pub(crate) enum Step {
     Advance { ms: u64 },
     Cpu { cpu: u16, online: bool },
     Take { frame: u32, order: u8 },
+    Contig { order: u8, cpu: u16 },
+    Fill { shape: usize, order: u8, blocks: u32, cpu: u16 },
+    Thin { keep_one_in: usize, order: u8, cpu: u16 },
+    Reclass { content: usize, one_in: usize },
     Shrink { frame: u64, pages: u64 },
     Grow { frame: u64, pages: u64 },
 }
@@ -153,9 +164,19 @@ pub(crate) fn steps(max_order: u8, frames: u32) -> impl Strategy<Value = Vec<Ste
         2 => (1..3000u64).prop_map(|ms| Step::Advance { ms }),
         1 => (0..5u16, any::<bool>()).prop_map(|(cpu, online)| Step::Cpu { cpu, online }),
         1 => (0..frames, 0..=max_order).prop_map(|(frame, order)| Step::Take { frame, order }),
+        1 => (3..8u8, 0..5u16).prop_map(|(order, cpu)| Step::Contig { order, cpu }),
         1 => (0..wide, 1..64u64).prop_map(|(frame, pages)| Step::Shrink { frame, pages }),
         1 => (0..wide, 1..64u64).prop_map(|(frame, pages)| Step::Grow { frame, pages }),
     ];
+    let press = prop_oneof![
+        6 => (0..shapes().len(), 0..4u8, 1..frames, 0..5u16)
+            .prop_map(|(shape, order, blocks, cpu)| Step::Fill { shape, order, blocks, cpu }),
+        4 => (1..6usize, 0..5u8, 0..5u16)
+            .prop_map(|(keep_one_in, order, cpu)| Step::Thin { keep_one_in, order, cpu }),
+        1 => (0..Content::COUNT, 1..4usize)
+            .prop_map(|(content, one_in)| Step::Reclass { content, one_in }),
+    ];
+    let step = prop_oneof![20 => step, 1 => press];
     prop::collection::vec(step, 1..250)
 }
 
@@ -171,6 +192,7 @@ pub(crate) struct Oracle<A> {
     /// Logical pages that live somewhere, by kernel pfn.
     pages: BTreeMap<u32, Page>,
     managed: u64,
+    block_order: u8,
     now: u64,
 }
 
@@ -190,7 +212,8 @@ impl<A: PageAllocator> Oracle<A> {
             }
         }
         let managed = total(&mm) - reserved(&mm);
-        let oracle = Oracle { mm, pages, managed, now: 0 };
+        let block_order = snapshot.machine.pageblock_order;
+        let oracle = Oracle { mm, pages, managed, block_order, now: 0 };
         oracle.check();
         oracle
     }
@@ -225,6 +248,25 @@ impl<A: PageAllocator> Oracle<A> {
             Step::Cpu { cpu, online: true } => self.mm.cpu_online(CpuId(*cpu)),
             Step::Cpu { cpu, online: false } => self.mm.cpu_offline(CpuId(*cpu)),
             Step::Take { frame, order } => self.take(*frame, *order),
+            Step::Contig { order, cpu } => {
+                // Gigantic pages are at least a pageblock.
+                let order = (*order).max(self.block_order);
+                if let Some(frame) = self.mm.alloc_contig(order, CpuId(*cpu), Content::Gigantic) {
+                    assert_eq!(frame & ((1 << order) - 1), 0, "contig {frame:#x}");
+                    self.own(frame, order, Content::Gigantic);
+                }
+            }
+            Step::Fill { shape, order, blocks, cpu } => {
+                let request = Request::new(*order, shapes()[*shape], CpuId(*cpu));
+                let blocks = (*blocks).min((self.managed >> order) as u32);
+                let _served = (0..blocks).take_while(|_| self.alloc(&request).is_ok()).count();
+            }
+            Step::Thin { keep_one_in, order, cpu } => self.thin(*keep_one_in, *order, *cpu),
+            Step::Reclass { content, one_in } => {
+                for which in (0..self.pages.len()).step_by(*one_in) {
+                    self.set_content(which, *content);
+                }
+            }
             Step::Shrink { frame, pages } => {
                 self.managed -= self.mm.shrink(PfnRange::new(Pfn(*frame), *pages));
             }
@@ -247,13 +289,16 @@ impl<A: PageAllocator> Oracle<A> {
 
     /// Settles new logical pages in a block just handed out.
     fn own(&mut self, frame: Frame, order: u8, content: Content) {
-        // What the allocator dropped to make room is gone before the new pages come.
-        self.forget_evicted();
-        let pfns = self.unused(1 << order);
+        let mut pfns = self.unused(1 << order);
+        if pfns.len() < 1 << order {
+            // Pages that the allocator dropped to make room still hold their numbers.
+            self.forget_evicted();
+            pfns = self.unused(1 << order);
+        }
         assert_eq!(pfns.len(), 1 << order, "more pages than frames");
         for (pfn, frame) in pfns.into_iter().zip(frame..) {
-            let taken = self.pages.keys().find(|p| self.mm.frames().place(**p) == Some(frame));
-            assert_eq!(taken, None, "frame {frame:#x} is handed out twice");
+            let owner = self.mm.frames().owner(frame);
+            assert_eq!(owner, NOWHERE, "frame {frame:#x} is handed out with an owner");
             self.mm.frames().settle(pfn, frame);
             self.pages.insert(pfn, Page { content });
         }
@@ -296,6 +341,21 @@ impl<A: PageAllocator> Oracle<A> {
         };
         let order = (0..=6).take_while(whole).last().unwrap_or(0);
         self.free_at(frame >> order << order, order, cpu, FreeEntry::Normal);
+    }
+
+    /// Frees most of the blocks that have at least `order`, or their pieces of that order.
+    fn thin(&mut self, keep_one_in: usize, order: u8, cpu: u16) {
+        let frames = (0..self.mm.frames().len()).step_by(1 << order);
+        let allocated = |frame: &Frame| {
+            (*frame..*frame + (1 << order))
+                .all(|f| self.mm.frames().word(f).state() == FrameState::Allocated)
+        };
+        let blocks: Vec<Frame> = frames.filter(allocated).collect();
+        for (i, start) in blocks.into_iter().enumerate() {
+            if i % keep_one_in != 0 || keep_one_in == 1 {
+                self.free_at(start, order, cpu, FreeEntry::Normal);
+            }
+        }
     }
 
     fn block_of(&self, frame: Frame) -> (Frame, u8) {
@@ -375,7 +435,7 @@ pub(crate) fn machines() -> Vec<(Machine, Vec<(u64, u64, Content)>)> {
     use ZoneKind::{Dma32, Movable, Normal};
     let (reserved, absent) = (Content::Reserved, Content::Absent);
     vec![
-        (machine(4, &[(0, Dma32, 0, 256), (0, Normal, 256, 1024)]), vec![(0, 5, reserved)]),
+        (machine(4, &[(0, Dma32, 0, 256), (0, Normal, 256, 2048)]), vec![(0, 5, reserved)]),
         (
             machine(4, &[(0, Dma32, 0, 256), (0, Normal, 256, 256), (1, Normal, 512, 512)]),
             vec![(300, 40, Content::Kernel), (700, 33, Content::Anon), (800, 64, Content::File)],
@@ -397,6 +457,34 @@ pub(crate) fn random_work<A: PageAllocator>(which: usize, boot: bool, pcp: bool,
     }
 }
 
+/// Runs the same random steps every time and adds the counters of all runs up, to see which
+/// paths the suite takes.
+pub(crate) fn counters_of_suite<A: PageAllocator>(runs: usize) -> BTreeMap<String, u64> {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut sums = BTreeMap::new();
+    for run in 0..runs {
+        let which = run % machines().len();
+        let (machine, runs) = machines().swap_remove(which);
+        let frames = machine.end_pfn().0 as u32;
+        let tree = steps(machine.max_page_order + 1, frames).new_tree(&mut runner);
+        let settings = Settings {
+            swap: true,
+            kswapd_reclaim: run % 2 == 0,
+            ..small_settings(machine.pageblock_order)
+        };
+        let mut oracle = Oracle::<A>::new(&snapshot(&machine, &runs), &settings, false);
+        for step in tree.expect("steps are generated").current() {
+            oracle.step(&step);
+        }
+        for (name, count) in oracle.mm.counters() {
+            *sums.entry(name).or_insert(0) += count;
+        }
+    }
+    sums
+}
+
 /// The tests that every allocator must pass.
 macro_rules! allocator_suite {
     ($($name:ident: $allocator:ty;)*) => {$(
@@ -405,8 +493,10 @@ macro_rules! allocator_suite {
             use $crate::mm::testing;
 
             proptest::proptest! {
+                #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
+
                 #[test]
-                fn one_node(work in testing::steps(6, 1280), boot: bool, pcp: bool) {
+                fn one_node(work in testing::steps(6, 2304), boot: bool, pcp: bool) {
                     testing::random_work::<$allocator>(0, boot, pcp, &work);
                 }
 

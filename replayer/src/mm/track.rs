@@ -76,6 +76,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.free_pages(frame, order, cpu, entry)
     }
 
+    fn alloc_contig(&self, order: u8, cpu: CpuId, content: Content) -> Option<Frame> {
+        self.alloc_contig_block(order, cpu, content)
+    }
+
     fn set_content(&self, frame: Frame, content: Content) {
         self.buddy.set_content(frame, content);
     }
