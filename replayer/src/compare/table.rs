@@ -9,10 +9,9 @@ use crate::kernel_track::fidelity::Fidelity;
 use crate::observe::StartState;
 use crate::verdict::{Verdict, bounds_text};
 
-/// Columns of a measure's name, and of each track.
+/// Columns of a measure's name; the tracks share the rest.
 const LABEL: usize = 27;
-const COLUMN: usize = 15;
-/// Columns of running text.
+/// Columns of a line.
 const WIDTH: usize = 78;
 
 /// The whole comparison.
@@ -140,16 +139,17 @@ fn put_table(lines: &mut Lines, title: &str, tracks: &[&TrackComparison]) {
         Some(runs) if runs > 1 => format!("{title} ({runs} seeds)"),
         _ => title.to_owned(),
     });
+    let column = ((WIDTH - LABEL) / tracks.len().max(1)).min(24);
     let mut header = format!("{:LABEL$}", "");
     for track in tracks {
-        header += &format!("{:>COLUMN$}", track.policy.name());
+        header += &format!("{:>column$}", track.policy.name());
     }
     lines.raw(header.trim_end());
     for (name, of) in MEASURES {
         let mut row = format!("{name:LABEL$}");
         for track in tracks {
             let value = of(track).map_or_else(|| "-".to_owned(), bounds_text);
-            row += &format!("{value:>COLUMN$}");
+            row += &format!("{value:>column$}");
         }
         lines.raw(&row);
     }

@@ -14,12 +14,7 @@ use super::op::Op;
 use super::policy::{Identity, PolicyTrack};
 use super::tally::Tally;
 use crate::mm::allocator::{BuildError, PageAllocator};
-use crate::mm::flavour::Up;
-use crate::mm::page_alloc::Mm;
-use crate::mm::pcp::StockPcp;
-use crate::mm::pcp_buddy::PcpBuddy;
-use crate::mm::spb::Spb;
-use crate::mm::stock::Stock;
+use crate::mm::{SpbMm, StockMm};
 use crate::observe::{Divergence, TaintEvent, TrackKind, TrackSample};
 use crate::start::{self, FillReport, TrackSpec};
 
@@ -79,7 +74,13 @@ impl Worker {
     pub fn spawn(spec: TrackSpec, machine: Arc<Machine>, snapshot: Arc<Snapshot>) -> Worker {
         let (queue, inbox) = sync_channel(QUEUE_BATCHES);
         let of_thread = spec.clone();
-        let thread = std::thread::spawn(move || run(&of_thread, &machine, &snapshot, &inbox));
+        let thread = std::thread::spawn(move || match of_thread.policy {
+            TrackKind::Spb => serve::<SpbMm>(&of_thread, &machine, &snapshot, &inbox),
+            // The kernel's requests, placed anew, are what the stock model places.
+            TrackKind::Stock | TrackKind::Kernel => {
+                serve::<StockMm>(&of_thread, &machine, &snapshot, &inbox)
+            }
+        });
         Worker { spec, queue: Some(queue), thread: Some(thread) }
     }
 
@@ -128,30 +129,6 @@ impl Drop for Worker {
         if let Some(thread) = self.thread.take() {
             // A panic was reported by the thread itself, and nobody waits for a result any more.
             let _ = thread.join();
-        }
-    }
-}
-
-/// Serves a track with the allocator that its policy and settings ask for: either placement with
-/// either kind of per-CPU lists.
-fn run(
-    spec: &TrackSpec,
-    machine: &Machine,
-    snapshot: &Snapshot,
-    inbox: &Receiver<Message>,
-) -> Result<(), BuildError> {
-    let settings = &spec.settings;
-    match spec.policy {
-        TrackKind::Spb if settings.p02 => {
-            serve::<Mm<Up, Spb<Up>, PcpBuddy<Up>>>(spec, machine, snapshot, inbox)
-        }
-        TrackKind::Spb => serve::<Mm<Up, Spb<Up>, StockPcp<Up>>>(spec, machine, snapshot, inbox),
-        // The kernel's requests, placed anew, are what the stock model places.
-        TrackKind::Stock | TrackKind::Kernel if settings.stock_pcp_buddy => {
-            serve::<Mm<Up, Stock, PcpBuddy<Up>>>(spec, machine, snapshot, inbox)
-        }
-        TrackKind::Stock | TrackKind::Kernel => {
-            serve::<Mm<Up, Stock, StockPcp<Up>>>(spec, machine, snapshot, inbox)
         }
     }
 }

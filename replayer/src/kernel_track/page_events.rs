@@ -116,8 +116,9 @@ impl KernelTrack {
         } else {
             Content::Free
         };
+        let arrives = self.frames_arrive(&frames);
         let before = self.pages.set(frames.clone(), PageState::new(list));
-        if before.free > 0 {
+        if before.free > 0 && !arrives {
             self.unmatched_free(event, frames.clone(), before);
         }
         self.pages.touch(frames, tick);
@@ -128,6 +129,15 @@ impl KernelTrack {
         if workload && !event.tags().contains(Tags::MIGRATION) {
             ops.push(free_op(event));
         }
+    }
+
+    /// Whether frames are new memory that has been announced and had no event yet: it is given to
+    /// the allocator by freeing it.
+    fn frames_arrive(&self, frames: &Range<Frame>) -> bool {
+        let first = self.pages.state(frames.start);
+        first.is_inferred()
+            && first.content() == Content::Free
+            && self.pages.touched(frames.start) == 0
     }
 
     fn unmatched_free(&mut self, event: PageEvent, frames: Range<Frame>, before: Before) {

@@ -131,7 +131,8 @@ impl KernelTrack {
             let absent = |f: &u32| self.pages.state(*f).content() == Content::Absent;
             let run = (at..frames.end).take_while(absent).count() as u32;
             if run > 0 {
-                self.pages.set(at..at + run, PageState::new(Content::Free));
+                // The free events of its blocks may follow; until then it is only deduced.
+                self.pages.set(at..at + run, PageState::new(Content::Free).inferred(true));
                 ops.push(Op { time_ns, step: Step::Grow { start: at, pages: run } });
                 grown += u64::from(run);
             }
