@@ -248,6 +248,9 @@ impl<F: Flavour> Limits<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mm::flavour::Up;
+    use crate::mm::frames::ListId;
+    use crate::mm::geometry::{ZoneId, ZoneSpan};
 
     /// 16 MiB zone: 3840 pages, 3840 >> 10 = 3, 3 / 4 = 0, at least 1; 1 + 0 = 1, 2^0 - 1 = 0, at
     /// least 1. 512 MiB: 131072 >> 10 = 128, / 4 = 32, + 16 = 48, 2^5 - 1 = 31. Above 1 GiB: 256
@@ -273,6 +276,153 @@ mod tests {
         assert_eq!((fixed.high_min, fixed.high_max), (116_736, 116_736));
         // Never below four batches: 100 / 2 = 50 < 4 * 63.
         assert_eq!(zone_limits(1_867_776, 100, 0, 2).high_min, 252);
+    }
+
+    fn zone() -> Zone<Up> {
+        let span = ZoneSpan { node: 0, kind: ZoneKind::Normal, start: 0, end: 4096 };
+        Zone::new(ZoneId(0), &span, ListId(0), 1)
+    }
+
+    fn tuned() -> Limits<Up> {
+        let limits = Limits::default();
+        limits.set(&ZoneLimits { batch: 63, high_min: 7458, high_max: 116_736 });
+        limits
+    }
+
+    /// Without a free in between each order-0 refill doubles: 63, 126, .. up to 63 << 5 = 2016.
+    /// A free halves the exponent: 5 >> 1 = 2, so 63 << 2 = 252.
+    #[test]
+    fn refills_double_until_a_free() {
+        let (limits, zone) = (tuned(), zone());
+        let refills: Vec<u32> = (0..7).map(|_| limits.nr_alloc(&zone, 0, 0, 5)).collect();
+        assert_eq!(refills, [63, 126, 252, 504, 1008, 2016, 2016]);
+        limits.freeing(1, 0, 5);
+        assert_eq!(limits.nr_alloc(&zone, 0, 0, 5), 252);
+    }
+
+    /// Higher orders take 63 >> order blocks, at least 2.
+    #[test]
+    fn refills_of_higher_orders() {
+        let zone = zone();
+        let blocks = |order| tuned().nr_alloc(&zone, 0, order, 5);
+        assert_eq!([1, 2, 3, 9].map(blocks), [31, 15, 7, 2]);
+    }
+
+    /// high starts at high_min = 7458 and grows by each refill's pages, unless the zone is below
+    /// its high watermark.
+    #[test]
+    fn high_grows_with_refills() {
+        let (limits, zone) = (tuned(), zone());
+        limits.nr_alloc(&zone, 0, 0, 5);
+        limits.nr_alloc(&zone, 0, 0, 5);
+        assert_eq!(limits.high.get(), 7458 + 63 + 126);
+        zone.set_flags(ZoneFlags::BELOW_HIGH);
+        limits.nr_alloc(&zone, 0, 0, 5);
+        assert_eq!(limits.high.get(), 7458 + 63 + 126);
+    }
+
+    /// A list that is nearly full is refilled no further than high allows, but by a batch at
+    /// least: with 7450 of 7458 + 63 pages there is room for 7521 - 7450 - 63 = 8, so 63. The
+    /// next refill would be 126 and raises high to 7647; with 7540 pages there is room for 7647 -
+    /// 7540 - 63 = 44.
+    #[test]
+    fn refills_stop_at_high() {
+        let (limits, zone) = (tuned(), zone());
+        limits.alloc_factor.set(0);
+        assert_eq!(limits.nr_alloc(&zone, 7450, 0, 5), 63);
+        assert_eq!(limits.alloc_factor.get(), 1, "63 <= max(8, 63): the factor grows");
+        assert_eq!(limits.nr_alloc(&zone, 7540, 0, 5), 63);
+        assert_eq!(limits.alloc_factor.get(), 1, "126 > max(44, 63): it does not");
+    }
+
+    /// A zone of fewer pages than a batch has no per-CPU lists worth the name.
+    #[test]
+    fn a_disabled_pageset_takes_one() {
+        let (limits, zone) = (Limits::<Up>::default(), zone());
+        limits.set(&ZoneLimits { batch: 63, high_min: 0, high_max: 0 });
+        assert_eq!(limits.nr_alloc(&zone, 0, 0, 5), 1);
+        assert_eq!(limits.nr_high(&zone, 1, false, 5), 0);
+        assert_eq!(limits.nr_free(1, 0, false, 5), 1);
+    }
+
+    /// Below high nothing is drained; at high, free_count pages within [batch, high - batch], and
+    /// high itself rises if it is too small for what comes back.
+    #[test]
+    fn drains_follow_the_frees() {
+        let (limits, zone) = (tuned(), zone());
+        assert_eq!(limits.nr_high(&zone, 100, false, 5), 7458);
+        limits.free_count.set(2000);
+        let high = limits.nr_high(&zone, 7458, false, 5);
+        assert_eq!((high, limits.nr_free(7458, high, false, 5)), (7458, 2000));
+        limits.free_count.set(10);
+        assert_eq!(limits.nr_free(7458, high, false, 5), 63);
+        limits.free_count.set(20_000);
+        assert_eq!(limits.nr_free(7458, high, false, 5), 7458 - 63);
+        // 20000 + 63 > 7458: the bound follows, but only for the next time.
+        assert_eq!(limits.nr_high(&zone, 7458, false, 5), 7458);
+        assert_eq!(limits.high.get(), 20_063);
+    }
+
+    /// Reclaim under way: at most four batches stay, and high falls by what was freed.
+    #[test]
+    fn reclaim_shrinks_the_lists() {
+        let (limits, zone) = (tuned(), zone());
+        limits.high.set(10_000);
+        limits.free_count.set(1000);
+        zone.set_flags(ZoneFlags::RECLAIM_ACTIVE);
+        assert_eq!(limits.nr_high(&zone, 9000, false, 5), 252);
+        assert_eq!(limits.high.get(), 9000);
+        zone.clear_flags(ZoneFlags::RECLAIM_ACTIVE);
+        zone.set_flags(ZoneFlags::BELOW_HIGH);
+        assert_eq!(limits.nr_high(&zone, 8500, false, 5), 8500, "all that is there may stay");
+        assert_eq!(limits.high.get(), 8000);
+    }
+
+    /// From the second high-order free on, once batch + high_min / 2 = 3792 pages have come back,
+    /// the lists give back up to 32 batches.
+    #[test]
+    fn a_run_of_high_order_frees_is_not_kept() {
+        let (limits, zone) = (tuned(), zone());
+        limits.free_count.set(3792);
+        assert!(!limits.freeing(5000, 2, 5), "the first of a run");
+        limits.free_count.set(3792);
+        assert!(limits.freeing(5000, 2, 5));
+        assert_eq!(limits.nr_high(&zone, 5000, true, 5), 0);
+        assert_eq!(limits.nr_free(5000, 0, true, 5), 2016);
+        limits.freeing(5000, 0, 5);
+        limits.free_count.set(3792);
+        assert!(!limits.freeing(5000, 2, 5), "an order-0 free ends the run");
+    }
+
+    /// A large cache slice keeps the lists until a batch is there.
+    #[test]
+    fn a_large_cache_slice_waits_for_a_batch() {
+        let limits = Limits::<Up>::default();
+        limits.set_cache_slice(1 << 20);
+        limits.set(&ZoneLimits { batch: 63, high_min: 100, high_max: 200 });
+        assert!(limits.has_flag(PcpFlags::FREE_HIGH_BATCH), "256 pages > 3 * 63");
+        let high_free = |count| {
+            limits.free_count.set(113);
+            limits.set_flag(PcpFlags::PREV_FREE_HIGH_ORDER, true);
+            limits.freeing(count, 1, 5)
+        };
+        assert!(!high_free(62) && high_free(63));
+    }
+
+    /// Each second high falls by an eighth, but not below its minimum, and the pages above it go.
+    #[test]
+    fn high_decays_by_an_eighth() {
+        let limits = tuned();
+        limits.high.set(16_000);
+        assert_eq!(limits.decay(15_000, 5), 1000, "16000 - 2000 = 14000");
+        assert_eq!(limits.high.get(), 14_000);
+        for _ in 0..20 {
+            limits.decay(0, 5);
+        }
+        assert_eq!(limits.high.get(), 7458);
+        // A full list is not emptied at once: 32 batches at a time.
+        limits.high.set(16_000);
+        assert_eq!(limits.decay(40_000, 5), 2016);
     }
 
     #[test]

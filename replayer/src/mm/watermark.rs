@@ -203,3 +203,154 @@ impl<F: Flavour> Zone<F> {
         self.watermark_ok(&attempt, mark, self.free_pages.get())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mm::flavour::Up;
+    use crate::mm::frames::ListId;
+    use crate::mm::geometry::{ZoneId, ZoneSpan};
+    use crate::mm::testing;
+    use fragscope_trace::page::Migratetype;
+
+    const DMA: u64 = 3840;
+    const DMA32: u64 = 772_917;
+    const NORMAL: u64 = 1_867_776;
+
+    fn tunables(min_free_kbytes: u64, scale: u64) -> Tunables {
+        Tunables {
+            min_free_kbytes,
+            watermark_scale_factor: scale,
+            watermark_boost_factor: 15_000,
+            high_fraction: 0,
+            defrag_mode: false,
+            proactiveness: 20,
+            extfrag_threshold: 500,
+        }
+    }
+
+    /// A real host: min_free_kbytes 67584, so 16896 pages to share by managed / 2644533. DMA:
+    /// 16896 * 3840 / 2644533 = 24, a quarter 6. DMA32: 4938, a quarter 1234 (the scale factor
+    /// gives 772). NORMAL: 11933, a quarter 2983.
+    #[test]
+    fn watermarks_of_a_real_host() {
+        let tunables = tunables(67_584, 10);
+        let marks = |kind, managed| {
+            let m = watermarks(kind, managed, DMA + DMA32 + NORMAL, &tunables);
+            [m.min, m.low, m.high, m.promo]
+        };
+        assert_eq!(marks(ZoneKind::Dma, DMA), [24, 30, 36, 42]);
+        assert_eq!(marks(ZoneKind::Dma32, DMA32), [4938, 6172, 7406, 8640]);
+        assert_eq!(marks(ZoneKind::Normal, NORMAL), [11_933, 14_916, 17_899, 20_882]);
+    }
+
+    /// A scale factor of 100 moves marks apart by 1 % of the zone: 1867776 / 100 = 18677, more
+    /// than a quarter of the share. A MOVABLE zone keeps managed / 1024, between 32 and 128.
+    #[test]
+    fn scale_factor_and_movable_zones() {
+        let m = watermarks(ZoneKind::Normal, NORMAL, DMA + DMA32 + NORMAL, &tunables(67_584, 100));
+        assert_eq!(m.low - m.min, 18_677);
+        let min = |managed| watermarks(ZoneKind::Movable, managed, 1 << 20, &tunables(0, 0)).min;
+        assert_eq!([1000, 65_536, 1 << 20].map(min), [32, 64, 128]);
+    }
+
+    /// (772917 + 1867776) / 256 = 10315 of the DMA zone are kept from NORMAL requests, 772917 /
+    /// 256 = 3019 from DMA32 ones; 1867776 / 256 = 7296 of DMA32. There is no MOVABLE zone, so
+    /// its column repeats NORMAL's.
+    #[test]
+    fn lowmem_reserves_of_a_real_host() {
+        let managed = [DMA, DMA32, NORMAL, 0];
+        assert_eq!(lowmem_reserve(ZoneKind::Dma, &managed), [0, 3019, 10_315, 10_315]);
+        assert_eq!(lowmem_reserve(ZoneKind::Dma32, &managed), [0, 0, 7296, 7296]);
+        assert_eq!(lowmem_reserve(ZoneKind::Normal, &managed), [0, 0, 0, 0]);
+        let with_movable = [DMA, DMA32, NORMAL, 1 << 20];
+        assert_eq!(lowmem_reserve(ZoneKind::Normal, &with_movable)[3], (1 << 20) / 32);
+    }
+
+    /// 4 GiB in kB is 4194304; isqrt(16 * 4194304) = 8192. Bounds: 128 and 262144.
+    #[test]
+    fn min_free_kbytes_at_boot() {
+        let of = |pages| {
+            let zone = (0, ZoneKind::Normal, 0, pages);
+            default_min_free_kbytes(&testing::machine(9, &[zone]))
+        };
+        assert_eq!([of(1 << 20), of(16), of(1 << 32)], [8192, 128, 262_144]);
+    }
+
+    fn zone(min: u64, free: u64) -> Zone<Up> {
+        let span = ZoneSpan { node: 0, kind: ZoneKind::Dma32, start: 0, end: 4096 };
+        let zone = Zone::<Up>::new(ZoneId(0), &span, ListId(0), 1);
+        let marks = Watermarks { min, low: min * 2, high: min * 3, promo: min * 4 };
+        zone.set_marks(&marks, &[0, 0, 50, 50]);
+        zone.free_pages.set(free);
+        zone
+    }
+
+    /// The lowest number of free pages with which an order-0 attempt is allowed: one more than
+    /// what it may leave.
+    fn least(zone: &Zone<Up>, highest: ZoneKind, flags: AllocFlags) -> u64 {
+        let attempt = Attempt { order: 0, highest, flags };
+        let mark = zone.mark(flags.mark());
+        (0..10_000).find(|free| zone.watermark_ok(&attempt, mark, *free)).unwrap_or(u64::MAX)
+    }
+
+    /// min 100, reserve 50 for NORMAL requests. MIN_RESERVE: 100 - 50 = 50; with NON_BLOCK 50 -
+    /// 12 = 38; OOM halves what is left, 38 - 19 = 19.
+    #[test]
+    fn rights_lower_the_minimum() {
+        let zone = zone(100, 0);
+        let of = |flags| least(&zone, ZoneKind::Dma32, flags);
+        let high = AllocFlags::MIN_RESERVE;
+        assert_eq!(of(AllocFlags::empty()), 101);
+        assert_eq!(of(AllocFlags::WMARK_LOW), 201);
+        assert_eq!(of(high), 51);
+        assert_eq!(of(high | AllocFlags::NON_BLOCK), 39);
+        assert_eq!(of(AllocFlags::NON_BLOCK), 101);
+        assert_eq!(of(high | AllocFlags::NON_BLOCK | AllocFlags::OOM), 20);
+        assert_eq!(least(&zone, ZoneKind::Normal, AllocFlags::empty()), 151);
+        zone.boost.set(7);
+        assert_eq!(of(AllocFlags::empty()), 108);
+    }
+
+    #[test]
+    fn reserved_pages_do_not_count_for_others() {
+        let zone = zone(100, 0);
+        zone.free_highatomic.set(30);
+        zone.free_cma.set(20);
+        let of = |flags| least(&zone, ZoneKind::Dma32, flags);
+        assert_eq!(of(AllocFlags::empty()), 151);
+        assert_eq!(of(AllocFlags::CMA), 131);
+        assert_eq!(of(AllocFlags::NON_BLOCK), 121);
+    }
+
+    #[test]
+    fn high_orders_need_a_block() {
+        let zone = zone(10, 1000);
+        let ok = |order, flags| {
+            let attempt = Attempt { order, highest: ZoneKind::Dma32, flags };
+            zone.watermark_ok(&attempt, 10, 1000)
+        };
+        let none = AllocFlags::empty();
+        assert!(ok(0, none) && !ok(1, none));
+        zone.count_block(3, Migratetype::HighAtomic);
+        assert!(!ok(2, none) && ok(2, AllocFlags::HIGHATOMIC) && ok(2, AllocFlags::OOM));
+        zone.count_block(4, Migratetype::Cma);
+        assert!(!ok(4, none) && ok(4, AllocFlags::CMA));
+        zone.count_block(2, Migratetype::Movable);
+        assert!(ok(2, none) && !ok(3, none));
+    }
+
+    /// With min 100 and boost 900 an order-0 `__GFP_HIGH` request with 400 free pages fails the
+    /// boosted mark (500) but not the plain one (50).
+    #[test]
+    fn a_boost_does_not_fail_high_requests() {
+        let zone = zone(100, 400);
+        zone.boost.set(900);
+        let fast = |order, flags| {
+            let attempt = Attempt { order, highest: ZoneKind::Dma32, flags };
+            zone.watermark_fast(&attempt, Mark::Min)
+        };
+        assert!(fast(0, AllocFlags::MIN_RESERVE));
+        assert!(!fast(0, AllocFlags::empty()) && !fast(1, AllocFlags::MIN_RESERVE));
+    }
+}
