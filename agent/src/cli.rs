@@ -7,56 +7,60 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fragscope_agent::bpf::tracer::TracerOptions;
 
+use crate::snapshot_cli::SnapshotArgs;
+
 /// Traces a host's page allocator and takes snapshots of its memory.
 #[derive(Debug, Parser)]
 #[command(name = "fragscope-agent", version, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Record a trace to a file or a pipe, until the time is over, the command ends, or Ctrl-C
     Record(RecordArgs),
     /// Trace, and let clients follow over a socket
     Serve(ServeArgs),
+    /// Show the 1 GiB regions of this host as they are now
+    Snapshot(SnapshotArgs),
     /// Say what this host offers, what is lost without the rest, and how to get it
     Doctor(DoctorArgs),
 }
 
 /// How to serve.
 #[derive(Debug, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Where to listen: unix:PATH
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
-    pub listen: Address,
+    pub(crate) listen: Address,
     /// Take a snapshot at this interval (each new client gets one anyway)
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub snapshot_every: Option<Duration>,
+    pub(crate) snapshot_every: Option<Duration>,
     /// What is traced.
     #[command(flatten)]
-    pub tracer: TracerArgs,
+    pub(crate) tracer: TracerArgs,
 }
 
 /// How to report.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address(PathBuf);
+pub(crate) struct Address(PathBuf);
 
 impl Address {
     /// The socket's path.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -70,55 +74,55 @@ fn parse_address(text: &str) -> Result<Address, String> {
 
 /// How to record.
 #[derive(Debug, Args)]
-pub struct RecordArgs {
+pub(crate) struct RecordArgs {
     /// Where the trace goes; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Stop after this time, for example 10s, 500ms, 2m
     #[arg(short, long, value_parser = parse_duration)]
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     /// Print the summary as JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Time that the closing snapshot may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    pub close_timeout: Duration,
+    pub(crate) close_timeout: Duration,
     /// Take no snapshots
     #[arg(long, conflicts_with = "snapshot_every")]
-    pub no_snapshot: bool,
+    pub(crate) no_snapshot: bool,
     /// Take a snapshot at this interval, too
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub snapshot_every: Option<Duration>,
+    pub(crate) snapshot_every: Option<Duration>,
     /// What is traced.
     #[command(flatten)]
-    pub tracer: TracerArgs,
+    pub(crate) tracer: TracerArgs,
     /// Record while this command runs, and exit with its status. Its standard output goes to
     /// standard error if the trace or the JSON summary goes to standard output
     #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// What is traced, and how.
 #[derive(Debug, Args)]
-pub struct TracerArgs {
+pub(crate) struct TracerArgs {
     /// Trace blocks moving between buddy lists and per-CPU lists, too
     #[arg(long)]
-    pub buddy_events: bool,
+    pub(crate) buddy_events: bool,
     /// Bytes of each ring (one per CPU and kind of event); suffixes KiB and MiB are understood
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub ring_bytes: Option<u64>,
+    pub(crate) ring_bytes: Option<u64>,
     /// Callers (process, cgroup, kernel stack) of non-movable allocations to record per second
     /// and CPU; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub contexts_per_second: u32,
+    pub(crate) contexts_per_second: u32,
     /// How events leave the kernel
     #[arg(long, value_enum, default_value_t = ChannelArg::Auto)]
-    pub channel: ChannelArg,
+    pub(crate) channel: ChannelArg,
 }
 
 /// How events leave the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ChannelArg {
+pub(crate) enum ChannelArg {
     /// The cheapest that the kernel admits
     Auto,
     /// BPF ring buffers, one per CPU
@@ -130,7 +134,7 @@ pub enum ChannelArg {
 impl TracerArgs {
     /// The same for the library.
     #[must_use]
-    pub fn options(&self) -> TracerOptions {
+    pub(crate) fn options(&self) -> TracerOptions {
         TracerOptions {
             ring_bytes: self.ring_bytes,
             buddy_events: self.buddy_events,
@@ -142,7 +146,7 @@ impl TracerArgs {
 }
 
 /// A number with a unit: `500ms`, `10s`, `2m`, `1h`; seconds without.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 0.001,
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn a_command_follows_two_dashes() {
         let cli = Cli::parse_from(["fragscope-agent", "record", "-o", "t", "--", "make", "-j8"]);
-        let Command::Record(args) = cli.command;
+        let Command::Record(args) = cli.command else { panic!("another command") };
         assert_eq!(args.command, ["make", "-j8"]);
     }
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod record;
 mod serve;
 mod signals;
+mod snapshot_cli;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Record(args) => record::run(args),
         Command::Serve(args) => serve::run(&args),
+        Command::Snapshot(args) => snapshot_cli::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     result.unwrap_or_else(|error| {

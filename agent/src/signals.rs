@@ -10,17 +10,17 @@ use signal_hook::low_level::siginfo::Cause;
 
 /// A signal that asks this program to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Its number: `SIGINT`, `SIGTERM` or `SIGHUP`.
-    pub signal: i32,
+    pub(crate) signal: i32,
     /// Whether a process sent it to this one; the terminal sends it to the whole group.
-    pub by_process: bool,
+    pub(crate) by_process: bool,
 }
 
 impl Asked {
     /// Whether the program may take its time.
     #[must_use]
-    pub fn is_interrupt(self) -> bool {
+    pub(crate) fn is_interrupt(self) -> bool {
         self.signal == SIGINT
     }
 }
@@ -29,7 +29,7 @@ impl Asked {
 ///
 /// # Errors
 /// If no handler or thread can be made.
-pub fn catch() -> io::Result<Receiver<Asked>> {
+pub(crate) fn catch() -> io::Result<Receiver<Asked>> {
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP])?;
     let (tx, rx) = unbounded();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

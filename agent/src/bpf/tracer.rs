@@ -270,6 +270,16 @@ impl Tracer {
         self.page_programs.iter().filter_map(of).collect()
     }
 
+    /// How often the kernel ran each page program, by kind. It counts only while somebody has
+    /// statistics enabled.
+    #[must_use]
+    pub fn kernel_runs(&self) -> Vec<(u32, u64)> {
+        let of = |(kind, name): &(u32, &str)| {
+            Some((*kind, self.ebpf.program(name)?.info().ok()?.run_count()))
+        };
+        self.page_programs.iter().filter_map(of).collect()
+    }
+
     /// Passes on what the programs have to say of themselves.
     pub fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {

@@ -188,8 +188,8 @@ impl Director {
         let number = scanner.request(role, Instant::now() + within);
         match self.await_scan(number, within) {
             Some(Ok(snapshot)) => self.send_snapshot(snapshot),
-            Some(Err(error)) => self.note_failure(role, error),
-            None => self.note_failure(role, "not finished in time".to_owned()),
+            Some(Err(error)) => self.note_failure(role, &error),
+            None => self.note_failure(role, "not finished in time"),
         }
     }
 
@@ -239,7 +239,7 @@ impl Director {
         sent
     }
 
-    fn note_failure(&mut self, role: SnapshotRole, error: String) -> bool {
+    fn note_failure(&mut self, role: SnapshotRole, error: &str) -> bool {
         let error = format!("{role:?} snapshot: {error}").to_lowercase();
         log::warn!("{error}");
         self.state.snapshot_errors.push(error);

@@ -185,9 +185,12 @@ impl LiveAgent {
     /// Waits for the end of the session; the consumer must have taken (or dropped) all frames.
     #[must_use]
     pub fn join(self) -> Option<LiveReport> {
-        let LiveAgent { frames, director, orders, requests, .. } = self;
-        drop((frames, orders, requests));
-        director.join().ok()
+        let LiveAgent { frames, director, orders, .. } = self;
+        drop(frames);
+        let report = director.join().ok();
+        // Until now: nobody left to give orders is an order by itself.
+        drop(orders);
+        report
     }
 
     /// The same, at most for `time`; then the threads are left to themselves.

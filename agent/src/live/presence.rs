@@ -2,7 +2,7 @@
 
 use fragscope_trace::event::{RepairSource, SideKind};
 use fragscope_trace::page::{Content, PfnRange};
-use fragscope_trace::snapshot::Snapshot;
+use fragscope_trace::snapshot::{PageRun, Snapshot};
 
 /// The absent pages of the last snapshot.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ impl Presence {
             .runs
             .iter()
             .filter(|run| run.content == Content::Absent)
-            .map(|run| run.range())
+            .map(PageRun::range)
             .collect();
         let before = self.absent.replace(now).unwrap_or_default();
         let now = self.absent.as_deref().unwrap_or_default();
