@@ -1,20 +1,21 @@
 //! Snapshots for a session, by the best means that this host has.
 
-use std::time::Instant;
-
-use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
+use std::time::Duration;
 
 use crate::live::TakeSnapshot;
-use crate::machine::read_machine;
-use crate::snapshot::{Limits, kpageflags};
+use crate::snapshot::source::{Snapshotter, SourceChoice};
+use crate::snapshot::{Limits, SnapshotError};
 
-/// Takes snapshots for a session.
-#[must_use]
-pub fn taker() -> TakeSnapshot {
-    Box::new(|role, deadline| take(role, deadline).map_err(|error| format!("{error:#}")))
-}
-
-fn take(role: SnapshotRole, deadline: Instant) -> anyhow::Result<Snapshot> {
-    let limits = Limits { deadline: Some(deadline), ..Limits::default() };
-    Ok(kpageflags::take(read_machine()?, role, &limits)?)
+/// Takes snapshots for a session. Opened here, before tracing starts, so that the preparations do
+/// not show in the trace.
+///
+/// # Errors
+/// None with today's sources: where struct pages can't be read, `/proc/kpageflags` is tried for
+/// each snapshot anew.
+pub fn taker() -> Result<TakeSnapshot, SnapshotError> {
+    let mut snapshotter = Snapshotter::open(SourceChoice::Auto, None)?;
+    Ok(Box::new(move |role, deadline| {
+        let limits = Limits { deadline: Some(deadline), pause: Duration::ZERO };
+        snapshotter.take(role, &limits).map_err(|error| error.to_string())
+    }))
 }

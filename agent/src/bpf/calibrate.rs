@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use aya::maps::{Array, MapError};
 use aya::programs::{
@@ -83,11 +84,21 @@ pub fn vmemmap() -> Result<Vmemmap, CalibrateError> {
     with_tracefs(vmemmap_in)?
 }
 
-/// The same with tracefs at `tracefs`.
+/// The same with tracefs at `tracefs`. The kernel never moves the array, so it is looked for once
+/// in a process.
 ///
 /// # Errors
 /// [`CalibrateError`].
 pub fn vmemmap_in(tracefs: &Path) -> Result<Vmemmap, CalibrateError> {
+    static FOUND: OnceLock<Vmemmap> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(*found);
+    }
+    let found = calibrate(tracefs)?;
+    Ok(*FOUND.get_or_init(|| found))
+}
+
+fn calibrate(tracefs: &Path) -> Result<Vmemmap, CalibrateError> {
     let [pfn_at] = Format::read(tracefs, "kmem/mm_page_alloc")?.offsets(["pfn"])?;
     let mut ebpf =
         EbpfLoader::new().override_global("PAIR_PFN_OFFSET", &pfn_at, true).load(object::probe())?;

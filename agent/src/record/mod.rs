@@ -41,7 +41,7 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
         command: (!command.is_empty()).then_some(command),
         ..LiveOptions::default()
     };
-    let take = (!args.no_snapshot).then(snapshots::taker);
+    let take = (!args.no_snapshot).then(snapshots::taker).transpose()?;
     let agent = LiveAgent::start(options, take)?;
     let (ready_tx, ready) = bounded(1);
     let (written_tx, written) = bounded(1);

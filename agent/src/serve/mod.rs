@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
         snapshot_every: args.snapshot_every,
         ..LiveOptions::default()
     };
-    let agent = LiveAgent::start(options, Some(snapshots::taker()))?;
+    let agent = LiveAgent::start(options, Some(snapshots::taker()?))?;
     let (hub, joined) = Hub::new(agent.control(), agent.recycler());
     socket.accept_on_thread(joined)?;
     let (done_tx, done) = bounded(1);
