@@ -119,6 +119,15 @@ impl PageEvent {
         self
     }
 
+    /// The same event of another block.
+    #[must_use]
+    pub fn with_block(mut self, pfn: Pfn, order: u8) -> PageEvent {
+        debug_assert!(order < 32, "order {order} does not fit an event");
+        self.pfn = pfn;
+        self.order_type = self.order_type & !31 | order & 31;
+        self
+    }
+
     /// What happened.
     #[must_use]
     #[inline]
