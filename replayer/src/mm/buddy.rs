@@ -150,7 +150,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         &self,
         frame: Frame,
         order: u8,
-    ) -> impl Iterator<Item = PageblockId> + use<F, P> {
+    ) -> impl Iterator<Item = PageblockId> + Clone + use<F, P> {
         let first = self.geometry.pageblock(frame).0;
         let count = 1 << order.saturating_sub(self.geometry.pageblock_order);
         (first..first + count).map(PageblockId)

@@ -44,6 +44,7 @@ pub trait Cache<F: Flavour, P: Placement<F>>: Sized + Debug {
 
     /// Takes a free block whose frames are `FreeTail` and hold `from` by the census; `false` if
     /// the zone must take it.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one free, all of different types")]
     fn free(
         &self,
         buddy: &Buddy<F, P>,

@@ -140,7 +140,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         range: &Range<Frame>,
     ) -> impl Iterator<Item = PageblockId> + Clone + use<F, P> {
         let order = self.geometry.pageblock_order;
-        (range.start >> order..(range.end - 1 >> order) + 1).map(PageblockId)
+        (range.start >> order..((range.end - 1) >> order) + 1).map(PageblockId)
     }
 
     /// `pfn_range_valid_contig` and `start_isolate_page_range`, before anything is changed: every

@@ -292,7 +292,7 @@ fn regions(zones: &[ZoneSpan], region_order: u8) -> Box<[Region]> {
     for (index, zone) in zones.iter().enumerate() {
         let mut start = zone.start;
         while start < zone.end {
-            let end = ((start >> region_order) + 1 << region_order).min(zone.end);
+            let end = (((start >> region_order) + 1) << region_order).min(zone.end);
             regions.push(Region { zone: ZoneId(index as u16), start, end });
             start = end;
         }

@@ -66,6 +66,8 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         blocks: impl Iterator<Item = PageblockId> + Clone,
     ) {
         for block in blocks.clone() {
+            // Isolated pageblocks of different own types may have merged.
+            self.split_larger(zone, block);
             self.blocks.clear(block, BlockFlags::ISOLATE);
             self.move_free_pages(zone, block, self.blocks.own_type(block));
         }

@@ -2,7 +2,7 @@
 //!
 //! `stock-allocator` 2.7 (direct), 4.1 (proactive), 4.3 (after a boost).
 
-use fragscope_trace::page::{CpuId, Migratetype};
+use fragscope_trace::page::Migratetype;
 
 use super::cache::Cache;
 use super::compact::{Caller, Goal, Outcome, Priority};
@@ -94,7 +94,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             flags: AllocFlags::empty(),
             priority: Priority::SyncLight,
             caller,
-            cpu: CpuId(0),
+            cpu: self.buddy.geometry.first_cpu_of(zone.node),
         }
     }
 

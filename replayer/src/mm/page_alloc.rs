@@ -162,7 +162,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
         let attempt = Attempt { order: 0, highest: context.highest, flags };
         let zone = self.zones(context).find(|zone| zone.watermark_fast(&attempt, Mark::Low))?;
-        self.from_cache(context, zone, flags)
+        self.take_cached(context, zone, flags)
     }
 
     /// `alloc_pages_nolock`: try-locks only, no slow path.
@@ -271,7 +271,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     #[inline]
     fn rmqueue(&self, context: &Context<'_>, zone: &Zone<F>, flags: AllocFlags) -> Option<Taken> {
         let order = context.request.order;
-        let cached = self.from_cache(context, zone, flags);
+        let cached = self.take_cached(context, zone, flags);
         let taken = cached.or_else(|| {
             let frame = self.buddy.rmqueue_buddy(zone, order, context.migratetype, flags)?;
             Some(Taken { frame, from: Content::Free })
@@ -284,7 +284,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     }
 
     #[inline]
-    fn from_cache(
+    fn take_cached(
         &self,
         context: &Context<'_>,
         zone: &Zone<F>,

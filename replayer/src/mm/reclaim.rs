@@ -175,7 +175,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     }
 
     fn reclaim_to_high(&self, zone: &Zone<F>) {
-        let first_cpu = CpuId(0);
+        let first_cpu = self.buddy.geometry.first_cpu_of(zone.node);
         while zone.free_pages.get() <= zone.mark(Mark::High) {
             if self.reclaim_zone(zone, SWAP_CLUSTER_MAX, first_cpu) == 0 {
                 break;

@@ -14,7 +14,7 @@ use super::flavour::{Flavour, Word};
 use super::page_alloc::{Context, Mm, Taken};
 use super::pcp::COSTLY_ORDER;
 use super::placement::Placement;
-use super::request::Refusal;
+use super::request::{Refusal, Request};
 use super::watermark::Attempt;
 
 /// `MAX_RECLAIM_RETRIES`
@@ -37,16 +37,18 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         if let Some(taken) = self.get_page_from_freelist(context, flags)? {
             return Ok(taken);
         }
-        let flags = self.with_memalloc_rights(context, flags);
+        let flags = with_memalloc_rights(context.request.gfp, flags);
         if flags.contains(AllocFlags::NO_WATERMARKS)
             && let Some(taken) = self.get_page_from_freelist(context, flags)?
         {
             return Ok(taken);
         }
-        if context.request.gfp.can_direct_reclaim() && !flags.contains(AllocFlags::NO_WATERMARKS) {
-            if let Some(taken) = self.make_room(context, flags)? {
-                return Ok(taken);
-            }
+        let reclaims = context.request.gfp.can_direct_reclaim();
+        if reclaims
+            && !flags.contains(AllocFlags::NO_WATERMARKS)
+            && let Some(taken) = self.make_room(context, flags)?
+        {
+            return Ok(taken);
         }
         self.last_steps(context, flags)
     }
@@ -60,14 +62,6 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             flags |= nofragment;
         }
         P::slow_flags(&self.buddy, request, flags, nofragment)
-    }
-
-    fn with_memalloc_rights(&self, context: &Context<'_>, flags: AllocFlags) -> AllocFlags {
-        if flags::may_ignore_watermarks(context.request.gfp) {
-            flags | AllocFlags::NO_WATERMARKS
-        } else {
-            flags
-        }
     }
 
     /// Compaction and reclaim in the order of the kernel, as often as it would help.
@@ -216,7 +210,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
                 return Ok(taken);
             }
         }
-        if self.would_kill(context) {
+        if would_kill(context) {
             self.buddy.counters.oom.add(1);
             for zone in self.zones(context) {
                 self.buddy.unreserve_highatomic(zone, context.migratetype, true);
@@ -226,27 +220,16 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             }
         }
         if context.request.gfp.contains(Gfp::NOFAIL) {
-            let all = flags - nofragment | AllocFlags::NO_WATERMARKS;
+            let all = (flags - nofragment) | AllocFlags::NO_WATERMARKS;
             return self.get_page_from_freelist(context, all)?.ok_or(Refusal::NoMemory);
         }
         Err(Refusal::NoMemory)
     }
 
-    /// Whether the kernel would call the OOM killer for such a request.
-    fn would_kill(&self, context: &Context<'_>) -> bool {
-        let request = context.request;
-        let spared = Gfp::RETRY_MAYFAIL | Gfp::THISNODE | Gfp::NORETRY;
-        request.gfp.can_direct_reclaim()
-            && request.gfp.contains(Gfp::FS)
-            && request.order <= COSTLY_ORDER
-            && !request.gfp.intersects(spared)
-            && context.highest >= ZoneKind::Normal
-    }
-
     /// Whether the request would be served now without reclaim and compaction: some zone is
     /// above the watermark that it is held to, with a block large enough.
     pub fn would_serve(&self, context: &Context<'_>) -> bool {
-        let flags = self.with_memalloc_rights(context, self.slowpath_flags(context));
+        let flags = with_memalloc_rights(context.request.gfp, self.slowpath_flags(context));
         let order = context.request.order;
         let attempt = Attempt { order, highest: context.highest, flags };
         self.zones(context).any(|zone| {
@@ -257,6 +240,20 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             zone.watermark_ok(&attempt, mark, zone.free_pages.get())
         })
     }
+}
+
+fn with_memalloc_rights(gfp: Gfp, flags: AllocFlags) -> AllocFlags {
+    if flags::may_ignore_watermarks(gfp) { flags | AllocFlags::NO_WATERMARKS } else { flags }
+}
+
+/// Whether the kernel would call the OOM killer for such a request.
+fn would_kill(context: &Context<'_>) -> bool {
+    let Request { gfp, order, .. } = *context.request;
+    let spared = Gfp::RETRY_MAYFAIL | Gfp::THISNODE | Gfp::NORETRY;
+    gfp.contains(Gfp::DIRECT_RECLAIM | Gfp::FS)
+        && order <= COSTLY_ORDER
+        && !gfp.intersects(spared)
+        && context.highest >= ZoneKind::Normal
 }
 
 /// Outcome of one round of direct reclaim.

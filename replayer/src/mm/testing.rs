@@ -19,6 +19,9 @@ use super::settings::Settings;
 /// Zones of a test machine: node, kind, first frame, frames.
 pub(crate) type ZoneShape = (u16, ZoneKind, u64, u64);
 
+/// A run of pages of a test snapshot: first frame, frames, content.
+pub(crate) type RunShape = (u64, u64, Content);
+
 /// A machine with pageblocks of `block_order` pages, two CPUs on each node.
 pub(crate) fn machine(block_order: u8, zones: &[ZoneShape]) -> Machine {
     let nodes = zones.iter().map(|z| z.0).max().unwrap_or(0) + 1;
@@ -54,13 +57,13 @@ pub(crate) fn machine(block_order: u8, zones: &[ZoneShape]) -> Machine {
     }
 }
 
-/// A snapshot of a machine whose pages are all free but for `runs` (start, pages, content).
-pub(crate) fn snapshot(machine: &Machine, runs: &[(u64, u64, Content)]) -> Snapshot {
+/// A snapshot of a machine whose pages are all free but for `runs`.
+pub(crate) fn snapshot(machine: &Machine, runs: &[RunShape]) -> Snapshot {
     let mut all = Vec::new();
     for zone in &machine.zones {
         let span = zone.span();
         let mut at = span.start;
-        let inside = |r: &&(u64, u64, Content)| span.contains(Pfn(r.0));
+        let inside = |r: &&RunShape| span.contains(Pfn(r.0));
         for (start, pages, content) in runs.iter().filter(inside) {
             push_run(&mut all, at, Pfn(*start), Content::Free);
             push_run(&mut all, Pfn(*start), Pfn(start + pages), *content);
@@ -431,7 +434,7 @@ fn reserved<A: PageAllocator>(mm: &A) -> u64 {
 }
 
 /// Test machines: one node with two zones, two nodes, and one with ragged edges and holes.
-pub(crate) fn machines() -> Vec<(Machine, Vec<(u64, u64, Content)>)> {
+pub(crate) fn machines() -> Vec<(Machine, Vec<RunShape>)> {
     use ZoneKind::{Dma32, Movable, Normal};
     let (reserved, absent) = (Content::Reserved, Content::Absent);
     vec![

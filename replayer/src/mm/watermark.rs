@@ -102,7 +102,7 @@ pub fn lowmem_reserve(kind: ZoneKind, managed: &[u64; 4]) -> [u64; 4] {
     let mut above = 0;
     for higher in kind as usize + 1..4 {
         above += managed[higher];
-        reserve[higher] = if ratio == 0 { 0 } else { above / ratio };
+        reserve[higher] = above.checked_div(ratio).unwrap_or(0);
     }
     reserve
 }
