@@ -5,14 +5,14 @@ use fragscope_trace::page::Migratetype;
 
 use crate::mm::buddy::Buddy;
 use crate::mm::cache::Cache;
-use crate::mm::flavour::Flavour;
+use crate::mm::flavour::{Flavour, Word};
 use crate::mm::frames::Frame;
 use crate::mm::page_alloc::Mm;
 use crate::mm::request::Request;
 use crate::mm::zone::Zone;
 
 use super::category::{Category, Fullness};
-use super::evacuate::evacuate_pageblock;
+use super::evacuate::cpu_of;
 use super::geometry::SpbId;
 use super::lists::ListName;
 use super::placement::Spb;
@@ -34,7 +34,10 @@ pub(super) fn candidates<F: Flavour>(
     let spbs = buddy.placement.zone(zone.id);
     let max = buddy.settings.contig_candidates as usize;
     if order >= spbs.geometry().spb_order() {
-        let fits = |spb: &SpbId| is_whole(spbs, *spb) && has_neighbours(buddy, spbs, *spb, order);
+        let aligned = |spb: SpbId| spbs.geometry().spb_start(spb) & ((1 << order) - 1) == 0;
+        let fits = |spb: &SpbId| {
+            is_whole(spbs, *spb) && aligned(*spb) && has_neighbours(buddy, spbs, *spb, order)
+        };
         into.extend(
             emptiest_first(spbs).filter(fits).take(max).map(|spb| spbs.geometry().spb_start(spb)),
         );
@@ -148,19 +151,22 @@ fn empty_a_candidate<F: Flavour, C: Cache<F, Spb<F>>>(
     })
 }
 
-/// Empties the pageblocks of a block; whether all of it is free in the zone now.
+/// Moves everything out of a block while its pageblocks are isolated; whether that worked. The
+/// block is free in the zone then.
 fn empty<F: Flavour, C: Cache<F, Spb<F>>>(
     mm: &Mm<F, Spb<F>, C>,
     zone: &Zone<F>,
     start: Frame,
     order: u8,
 ) -> bool {
-    for block in mm.buddy.pageblocks_of(start, order) {
-        evacuate_pageblock(mm, zone, block);
-    }
-    mm.cache.drain_zone(&mm.buddy, zone);
-    mm.buddy.free_block_of(start).is_some_and(|(head, word)| {
-        word.state() == crate::mm::frames::FrameState::Buddy
-            && head + (1 << word.order()) >= start + (1 << order)
-    })
+    let blocks = mm.buddy.pageblocks_of(start, order);
+    let moved_before = mm.buddy.counters.pages_moved.get();
+    mm.isolate_pageblocks(zone, blocks.clone());
+    let emptied = mm.move_out(&(start..start + (1 << order)), cpu_of(mm, zone));
+    let background = mm.buddy.placement.background();
+    background.blocks_evacuated.add(blocks.clone().count() as u64);
+    background.pages_evacuated.add(mm.buddy.counters.pages_moved.get() - moved_before);
+    let _guard = mm.buddy.lock(zone);
+    mm.buddy.unisolate_pageblocks(zone, blocks);
+    emptied
 }

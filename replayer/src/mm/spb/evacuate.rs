@@ -3,6 +3,7 @@
 use fragscope_trace::page::{Content, CpuId, Migratetype};
 
 use crate::mm::cache::Cache;
+use crate::mm::claim::looks_movable;
 use crate::mm::flags::AllocFlags;
 use crate::mm::flavour::{Flavour, Word};
 use crate::mm::frames::{Frame, FrameState};
@@ -106,8 +107,8 @@ fn empty_block<F: Flavour, C: Cache<F, Spb<F>>>(
     mm.migrate_block(head, order, cpu, emptied)
 }
 
-/// Clears the pageblock's has-movable bit if a full scan finds no movable page and no fragment of
-/// it is on a movable list. The zone lock is held.
+/// Clears the pageblock's has-movable bit if a full scan finds no page on an LRU list (a pinned
+/// one is on its list) and no fragment of it is on a movable list. The zone lock is held.
 fn forget_movable<F: Flavour, C: Cache<F, Spb<F>>>(
     mm: &Mm<F, Spb<F>, C>,
     zone: &Zone<F>,
@@ -116,7 +117,7 @@ fn forget_movable<F: Flavour, C: Cache<F, Spb<F>>>(
     let holds = |frame: Frame| {
         let word = mm.buddy.frames.word(frame);
         match word.state() {
-            FrameState::Allocated => word.content().is_movable(),
+            FrameState::Allocated => looks_movable(word.content()),
             FrameState::Buddy | FrameState::Pcp => word.migratetype() == Migratetype::Movable,
             _ => false,
         }

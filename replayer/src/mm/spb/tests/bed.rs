@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::machine::ZoneKind;
-use fragscope_trace::page::{Content, CpuId, Migratetype};
+use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 
 use crate::mm::allocator::PageAllocator;
 use crate::mm::flags::AllocFlags;
@@ -70,7 +70,9 @@ impl Bed {
         let mut mm = SpbMm::build(&machine, settings).unwrap();
         let recorder = Recorder::default();
         mm.buddy.placement.record_to(&recorder);
-        mm.load(&testing::snapshot(&machine, runs));
+        let mut snapshot = testing::snapshot(&machine, runs);
+        snapshot.pageblocks = pageblock_types(runs);
+        mm.load(&snapshot);
         let _ = recorder.take();
         Bed { mm, recorder, next_pfn: Cell::new(0) }
     }
@@ -200,6 +202,19 @@ impl Bed {
         self.mm.advance(now_ms * 1_000_000);
         self.mm.check_invariants();
     }
+}
+
+/// Pageblocks with kernel pages are unmovable, those with reclaimable ones reclaimable.
+fn pageblock_types(runs: &[(u64, u64, Content)]) -> Vec<(PfnRange, Migratetype)> {
+    let of = |(start, pages, content): &(u64, u64, Content)| {
+        let migratetype = match content {
+            Content::Reclaimable => Migratetype::Reclaimable,
+            c if c.taints() && *c != Content::Pinned => Migratetype::Unmovable,
+            _ => return None,
+        };
+        Some((PfnRange::new(Pfn(*start), *pages), migratetype))
+    };
+    runs.iter().filter_map(of).collect()
 }
 
 /// `Settings` with one patch off.
