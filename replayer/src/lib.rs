@@ -8,12 +8,15 @@
 //! * [`synth`]: traces of machines that do not exist;
 //! * [`observe`]: what every surface shows;
 //! * [`compare`], [`verdict`]: the tracks side by side, and in words;
+//! * `locks` (feature `locks`): the free path's locking protocols under a model checker;
 //! * [`cli`]: the program `fragscope-replay`.
 
 pub mod cli;
 pub mod compare;
 pub mod engine;
 pub mod kernel_track;
+#[cfg(feature = "locks")]
+pub mod locks;
 pub mod mm;
 pub mod observe;
 pub mod start;

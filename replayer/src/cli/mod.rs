@@ -8,6 +8,8 @@
 mod compare;
 mod info;
 mod input;
+#[cfg(feature = "locks")]
+mod locks;
 pub(crate) mod output;
 mod policies;
 mod run;
@@ -41,6 +43,9 @@ enum Command {
     Compare(compare::CompareArgs),
     /// List the settings of the allocators, with their defaults and where those come from.
     Policies(policies::PoliciesArgs),
+    /// Search the locking protocols of the free path for deadlocks and corruption.
+    #[cfg(feature = "locks")]
+    Locks(locks::LocksArgs),
     /// Make a trace of a machine and a load that do not exist.
     Synth(synth::SynthArgs),
 }
@@ -140,6 +145,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Policies(args) => policies::policies(&args),
+        #[cfg(feature = "locks")]
+        Command::Locks(args) => locks::locks(&args),
         Command::Synth(args) => synth::synth(&args),
     };
     match outcome {
