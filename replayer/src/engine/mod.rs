@@ -16,3 +16,6 @@ pub mod policy;
 pub mod read_times;
 pub mod tally;
 pub mod worker;
+
+#[cfg(test)]
+mod tests;

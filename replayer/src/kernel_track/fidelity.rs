@@ -58,6 +58,8 @@ pub struct Fidelity {
     pub missed_free_pages: u64,
     /// One side has them absent or reserved, the other not.
     pub presence_pages: u64,
+    /// One side does not know.
+    pub unknown_pages: u64,
     /// All pages that differ in use.
     pub raw_difference_pages: u64,
     /// Of compared pages.
@@ -87,6 +89,7 @@ impl Fidelity {
             missed_alloc_pages: 0,
             missed_free_pages: 0,
             presence_pages: 0,
+            unknown_pages: 0,
             raw_difference_pages: 0,
             raw_difference_ratio: 0.0,
             difference_pages: BTreeMap::new(),
@@ -101,12 +104,11 @@ impl Fidelity {
     fn add(&mut self, cause: DifferenceCause, old: Content, new: Content, pages: u64) {
         *self.difference_pages.entry(cause).or_default() += pages;
         *self.difference_contents.entry(new).or_default() += pages;
-        let part = if use_of(old) == Use::Free && new.is_allocated() {
-            &mut self.missed_alloc_pages
-        } else if old.is_allocated() && use_of(new) == Use::Free {
-            &mut self.missed_free_pages
-        } else {
-            &mut self.presence_pages
+        let part = match (use_of(old), use_of(new)) {
+            (Use::Unknown, _) | (_, Use::Unknown) => &mut self.unknown_pages,
+            (Use::Free, Use::Allocated) => &mut self.missed_alloc_pages,
+            (Use::Allocated, Use::Free) => &mut self.missed_free_pages,
+            _ => &mut self.presence_pages,
         };
         *part += pages;
     }

@@ -18,6 +18,8 @@ pub mod free_blocks;
 mod page_events;
 pub mod pages;
 mod side_events;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -171,11 +173,6 @@ impl KernelTrack {
     #[must_use]
     pub fn anomalies(&self) -> &Anomalies {
         &self.anomalies
-    }
-
-    /// Pages put back by a second pass over the trace.
-    pub fn note_backfilled(&mut self, pages: u64) {
-        self.anomalies.backfilled_pages += pages;
     }
 
     /// Events so far.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fragscope_trace::event::{PageEvent, PageEventKind, RepairSource, Tags, TimeNs};
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::page::{Content, PAGEBLOCK_ORDER, Pfn};
+use fragscope_trace::page::{Content, MAX_PAGE_ORDER, PAGEBLOCK_ORDER, Pfn};
 
 use super::anomalies::count_order;
 use super::pages::{Before, PageState};
@@ -19,7 +19,20 @@ impl KernelTrack {
     /// Applies one page event and appends what policies have to do for it.
     #[inline]
     pub fn page_event(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
-        self.count_tags(event.tags());
+        self.count_event(event);
+        self.apply(event, ops);
+    }
+
+    fn apply(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
+        if self.opening.is_some() && event.order() > MAX_PAGE_ORDER {
+            // Larger than a chunk of a snapshot: parts of it may have been read before, others
+            // after.
+            let order = event.order() - 1;
+            let second = event.pfn.offset(1 << order);
+            self.apply(event.with_block(event.pfn, order), ops);
+            self.apply(event.with_block(second, order), ops);
+            return;
+        }
         match event.kind() {
             PageEventKind::Alloc => self.alloc(event, ops),
             PageEventKind::Free => self.free(event, ops),
@@ -31,7 +44,16 @@ impl KernelTrack {
     }
 
     #[inline]
-    fn count_tags(&mut self, tags: Tags) {
+    fn count_event(&mut self, event: PageEvent) {
+        let tags = event.tags();
+        match event.kind() {
+            PageEventKind::Alloc => {
+                self.events.allocs += u64::from(!tags.contains(Tags::INFERRED));
+            }
+            PageEventKind::Free => self.events.frees += 1,
+            PageEventKind::AllocFailed => self.events.failed_allocs += 1,
+            _ => {}
+        }
         if tags.is_empty() {
             return;
         }
@@ -61,7 +83,6 @@ impl KernelTrack {
     }
 
     fn alloc(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
-        self.events.allocs += 1;
         let Some(frames) = self.frames_of(event) else { return };
         if self.opening.is_some() && self.all(&frames, Content::is_allocated) {
             // The snapshot was read after this allocation and knows better what it holds.
@@ -70,15 +91,22 @@ impl KernelTrack {
             return;
         }
         let (tags, content) = (event.tags(), Content::of_allocation(event.gfp));
+        if tags.contains(Tags::INFERRED) {
+            if !self.all(&frames, Content::is_free) {
+                return;
+            }
+            self.anomalies.backfilled_pages += frames.len() as u64;
+        }
         let own = tags.contains(Tags::OWN);
         let inferred = tags.contains(Tags::INFERRED);
         let state = PageState::new(content).owned(own).inferred(inferred);
         let before = self.pages.set(frames.clone(), state);
         self.note_peak();
         self.pages.touch(frames.clone(), self.pages.tick(event.time_ns));
-        if before.allocated > 0 && self.opening.is_none() {
+        let taken = before.allocated + before.own;
+        if taken > 0 && self.opening.is_none() {
             count_order(&mut self.anomalies.unmatched_allocs, event.order());
-            self.anomalies.unmatched_alloc_pages += u64::from(before.allocated);
+            self.anomalies.unmatched_alloc_pages += u64::from(taken);
         }
         self.vacate(event, before, ops);
         if !own && !tags.contains(Tags::MIGRATION) {
@@ -108,7 +136,6 @@ impl KernelTrack {
     }
 
     fn free(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
-        self.events.frees += 1;
         let Some(frames) = self.frames_of(event) else { return };
         let tick = self.pages.tick(event.time_ns);
         let list = if self.pcp_split && is_pcp_order(event.order()) {
@@ -125,7 +152,7 @@ impl KernelTrack {
         self.anomalies.resolved_unknown_pages += u64::from(before.unknown);
         self.anomalies.released_reserved_pages += u64::from(before.reserved);
         self.arrive(event, before, ops);
-        let workload = before.allocated - before.own + before.unknown + before.reserved > 0;
+        let workload = before.allocated + before.unknown + before.reserved > 0;
         if workload && !event.tags().contains(Tags::MIGRATION) {
             ops.push(free_op(event));
         }
@@ -170,7 +197,6 @@ impl KernelTrack {
     }
 
     fn failed(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
-        self.events.failed_allocs += 1;
         if !event.tags().contains(Tags::OWN) {
             let step = Step::Failed { gfp: event.gfp, cpu: event.cpu, order: event.order() };
             ops.push(Op { time_ns: event.time_ns, step });
@@ -181,23 +207,26 @@ impl KernelTrack {
     fn lru_insertion(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
         let Some(frames) = self.frames_of(event) else { return };
         let (pfn, order, time_ns) = (frames.start, event.order(), event.time_ns);
+        let content = Content::Movable;
         if self.all(&frames, Content::is_movable) {
             return;
         }
-        let content = Content::Movable;
-        let state = PageState::new(content).inferred(true);
-        let before = self.pages.set(frames.clone(), state);
         self.pages.touch(frames.clone(), self.pages.tick(time_ns));
-        self.anomalies.resolved_unknown_pages += u64::from(before.unknown);
-        if before.free == 0 {
-            let step = Step::SetContent { pfn, pages: frames.len() as u32, content };
-            ops.push(Op { time_ns, step });
+        if self.all(&frames, Content::is_allocated) {
+            let pages = frames.len() as u32;
+            for frame in frames {
+                let own = self.pages.state(frame).is_own();
+                let state = PageState::new(content).owned(own);
+                let before = self.pages.set(frame..frame + 1, state);
+                self.anomalies.resolved_unknown_pages += u64::from(before.unknown);
+            }
+            ops.push(Op { time_ns, step: Step::SetContent { pfn, pages, content } });
             return;
         }
+        let state = PageState::new(content).inferred(true);
+        let before = self.pages.set(frames.clone(), state);
         self.anomalies.repair(RepairSource::LruInsertion, u64::from(before.free));
-        if before.allocated + before.unknown > 0 {
-            ops.push(free_op(event));
-        }
+        self.vacate(event, before, ops);
         if !event.tags().intersects(Tags::OWN | Tags::MIGRATION) {
             let (gfp, cpu) = (Gfp::HIGHUSER_MOVABLE, event.cpu);
             let step = Step::Alloc { pfn, gfp, cpu, order, content, inferred: true };

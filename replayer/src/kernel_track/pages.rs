@@ -70,9 +70,9 @@ impl PageState {
 pub struct Before {
     /// Free, wherever cached.
     pub free: u32,
-    /// Handed out, as far as was known; the recorder's pages included.
+    /// Handed out, as far as was known, but not to the recorder.
     pub allocated: u32,
-    /// Handed out to the recorder.
+    /// Handed out to the recorder, whatever they held.
     pub own: u32,
     /// Not known.
     pub unknown: u32,
@@ -85,6 +85,7 @@ pub struct Before {
 impl Before {
     fn count(&mut self, state: PageState, pages: u32) {
         let part = match state.content() {
+            _ if state.is_own() => &mut self.own,
             Content::Unknown => &mut self.unknown,
             Content::Absent => &mut self.absent,
             Content::Reserved => &mut self.reserved,
@@ -92,9 +93,6 @@ impl Before {
             _ => &mut self.allocated,
         };
         *part += pages;
-        if state.is_own() {
-            self.own += pages;
-        }
     }
 }
 
@@ -300,7 +298,7 @@ pub(super) mod tests {
         table.set(0..2048, PageState::new(Content::Free));
         table.set(5..7, PageState::new(Content::Slab).owned(true));
         let before = table.set(0..16, PageState::new(Content::Anon));
-        let expected = Before { free: 14, allocated: 2, own: 2, ..Before::default() };
+        let expected = Before { free: 14, own: 2, ..Before::default() };
         assert_eq!(before, expected);
         let before = table.set(2040..2056, PageState::new(Content::Anon));
         assert_eq!((before.free, before.absent), (8, 8));
