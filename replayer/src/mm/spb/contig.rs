@@ -73,7 +73,7 @@ fn has_neighbours<F: Flavour>(
     if !buddy.settings.contig_adjacent || count == 1 {
         return true;
     }
-    spb.0 % count == 0
+    spb.0.is_multiple_of(count)
         && (spb.0..spb.0 + count).map(SpbId).all(|next| {
             let covered = spbs.is_covered(next);
             covered && is_whole(spbs, next) && spbs.category(next) == Category::Clean

@@ -50,6 +50,11 @@ pub(super) fn settings() -> Settings {
     }
 }
 
+/// The superpageblock of a frame.
+pub(super) fn spb_of(frame: Frame) -> u32 {
+    frame / SPB
+}
+
 /// The allocator under test.
 pub(super) struct Bed {
     pub(super) mm: SpbMm,
@@ -191,10 +196,6 @@ impl Bed {
 
     pub(super) fn block(&self, frame: Frame) -> PageblockId {
         self.mm.buddy.pageblock(frame)
-    }
-
-    pub(super) fn spb_of(&self, frame: Frame) -> u32 {
-        frame / SPB
     }
 
     /// Lets `ms` of virtual time pass from `from_ms`.

@@ -97,7 +97,7 @@ fn p09_superpageblocks_grow_with_the_zone() {
     assert_eq!(bed.spbs().len(), 1);
     bed.occupy(0..SPB, MOVABLE);
     bed.events();
-    assert_eq!(bed.spb_of(bed.alloc(0, MOVABLE)), 1);
+    assert_eq!(spb_of(bed.alloc(0, MOVABLE)), 1);
     let from_zone =
         |e: &SpbEvent| matches!(e, SpbEvent::SpbAllocWalk { outcome: Outcome::ZoneFallback, .. });
     assert!(bed.events().iter().any(from_zone));

@@ -1,9 +1,10 @@
 //! Compaction and contiguous allocation (patches 17, 38, 39).
 
-use fragscope_trace::page::{Content, Migratetype};
+use fragscope_trace::page::{Content, CpuId, Migratetype};
 
 use crate::mm::frames::Frame;
 use crate::mm::placement::Placement;
+use crate::mm::request::Request;
 use crate::mm::settings::Settings;
 use crate::mm::spb::Spb;
 
@@ -56,14 +57,15 @@ fn p17_a_held_superpageblock_is_isolated_until_it_is_freed() {
 #[test]
 fn p17_direct_compaction_empties_a_candidate_for_a_huge_page() {
     let served = |settings: &Settings| {
-        // All superpageblocks are clean and half of each pageblock is used.
+        // Every second pageblock is half used: none of two pageblocks is free. (With all of them
+        // in use the superpageblocks would count as full, and full ones are no candidates.)
         let runs: Vec<_> = (0..2 * BLOCKS)
+            .step_by(2)
             .map(|b| (u64::from(b * BLOCK), u64::from(BLOCK / 2), Content::Anon))
             .collect();
         let settings = Settings { compaction: true, ..settings.clone() };
         let bed = Bed::with(2, &settings, &runs);
-        let request =
-            crate::mm::request::Request::new(BLOCK_ORDER, MOVABLE, fragscope_trace::page::CpuId(0));
+        let request = Request::new(BLOCK_ORDER + 1, MOVABLE, CpuId(0));
         (bed.try_alloc(&request).is_ok(), bed.counter("spb_blocks_evacuated"))
     };
     let (ok, blocks) = served(&settings());

@@ -37,7 +37,7 @@ fn p24_non_movable_types_do_not_take_each_others_pageblocks() {
     let claimed = |p24: bool| {
         let bed = with_half_reclaimable(10, &Settings { p24, p27: false, ..settings() });
         let frame = bed.rmqueue(0, Migratetype::Unmovable, NOFRAGMENT);
-        (frame.map(|f| bed.spb_of(f)), refusals(&bed).contains(&ClaimRefusal::CrossTypeNotFree))
+        (frame.map(|f| spb_of(f)), refusals(&bed).contains(&ClaimRefusal::CrossTypeNotFree))
     };
     assert_eq!(claimed(true), (None, true));
     assert_eq!(claimed(false), (Some(0), false));
@@ -49,7 +49,7 @@ fn p24_steals_skip_the_other_non_movable_type() {
         let settings = Settings { p24, p27: false, p19: false, ..settings() };
         let bed = with_half_reclaimable(2, &settings);
         let flags = NOFRAGMENT | AllocFlags::NOFRAG_TAINTED_OK;
-        bed.rmqueue(0, Migratetype::Unmovable, flags).map(|f| bed.spb_of(f))
+        bed.rmqueue(0, Migratetype::Unmovable, flags).map(|f| spb_of(f))
     };
     assert_eq!(stolen(true), None);
     assert_eq!(stolen(false), Some(0));
@@ -75,7 +75,7 @@ fn p11_fallbacks_prefer_tainted_superpageblocks() {
     let claimed_in = |p11: bool| {
         let settings = Settings { p11, p24: false, p27: false, ..settings() };
         let bed = with_half_reclaimable(3, &settings);
-        bed.spb_of(bed.rmqueue(0, Migratetype::Unmovable, AllocFlags::empty()).unwrap())
+        spb_of(bed.rmqueue(0, Migratetype::Unmovable, AllocFlags::empty()).unwrap())
     };
     assert_eq!(claimed_in(true), 0);
     assert_ne!(claimed_in(false), 0);
@@ -101,7 +101,7 @@ fn the_first_taint_is_a_claim() {
     let bed = Bed::new(3, &settings());
     assert_eq!(bed.rmqueue(0, Migratetype::Unmovable, NOFRAGMENT), None);
     let frame = bed.rmqueue(0, Migratetype::Unmovable, AllocFlags::empty()).unwrap();
-    assert_eq!(bed.tainted(), [bed.spb_of(frame)]);
+    assert_eq!(bed.tainted(), [spb_of(frame)]);
     assert_eq!(bed.counter("claims_whole"), 1);
 }
 

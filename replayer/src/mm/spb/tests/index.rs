@@ -75,7 +75,7 @@ fn rotation_is_a_choice() {
         let bed = Bed::new(3, &settings);
         // Two clean superpageblocks in one bucket; number 0 is touched last.
         bed.occupy([SPB, 0], MOVABLE);
-        bed.spb_of(bed.alloc(0, MOVABLE))
+        spb_of(bed.alloc(0, MOVABLE))
     };
     assert_eq!((served_by(true), served_by(false)), (1, 0));
 }

@@ -34,7 +34,7 @@ fn p10_movable_pages_fill_the_fullest_clean_superpageblock() {
         let bed = Bed::new(3, &Settings { spb_index: index("linear"), ..settings });
         fill(&bed, 0, 30);
         fill(&bed, 1, 4);
-        bed.spb_of(bed.alloc(0, MOVABLE))
+        spb_of(bed.alloc(0, MOVABLE))
     };
     assert_eq!(served_by(settings()), 1, "it is nearly full, the other nearly empty");
     let off = Settings { spb_rotation: false, ..without("p10") };
@@ -58,7 +58,7 @@ fn p12_whole_pageblocks_come_from_the_fullest_clean_superpageblock() {
         let flags = AllocFlags::empty();
         let (buddy, zone) = (&bed.mm.buddy, bed.zone());
         let frame = Spb::whole_pageblock(buddy, zone, Migratetype::Movable, flags).unwrap();
-        bed.spb_of(frame)
+        spb_of(frame)
     };
     assert_eq!(served_by(&settings()), 1);
     assert_eq!(served_by(&without("p12")), 0);
@@ -79,10 +79,10 @@ fn pass_1_serves_from_the_own_list_of_the_preferred_category() {
     let unmovable = bed.alloc(0, UNMOVABLE);
     bed.events();
     let next = bed.alloc(0, UNMOVABLE);
-    assert_eq!(bed.spb_of(next), bed.spb_of(unmovable));
+    assert_eq!(spb_of(next), spb_of(unmovable));
     assert_eq!(last_walk(&bed).0, Outcome::Pass1);
     let movable = bed.alloc(0, MOVABLE);
-    assert_ne!(bed.spb_of(movable), bed.spb_of(unmovable), "clean ones serve movable pages");
+    assert_ne!(spb_of(movable), spb_of(unmovable), "clean ones serve movable pages");
 }
 
 /// A wholly free pageblock in a tainted superpageblock is relabelled before any other is tainted.
@@ -93,9 +93,9 @@ fn pass_2_relabels_a_free_pageblock_of_a_tainted_superpageblock() {
     bed.events();
     let reclaimable = bed.rmqueue(0, Migratetype::Reclaimable, NOFRAGMENT).unwrap();
     assert_eq!(last_walk(&bed).0, Outcome::Pass2);
-    assert_eq!(bed.spb_of(reclaimable), bed.spb_of(first));
+    assert_eq!(spb_of(reclaimable), spb_of(first));
     assert_eq!(bed.block_type(reclaimable), Migratetype::Reclaimable);
-    assert_eq!(bed.tainted(), [bed.spb_of(first)]);
+    assert_eq!(bed.tainted(), [spb_of(first)]);
 }
 
 /// A tainted superpageblock whose only free pages are in one movable pageblock, a quarter free.
@@ -187,7 +187,7 @@ fn p31_a_hint_does_not_know_categories() {
         let bed = Bed::new(3, &Settings { hint_any_category: any, ..settings() });
         let first = bed.alloc(0, MOVABLE);
         bed.alloc(0, MOVABLE);
-        let home = bed.spb_of(first);
+        let home = spb_of(first);
         // Taint the hinted superpageblock: everything else is full.
         bed.occupy((0..3 * SPB).filter(|f| f / SPB != home), MOVABLE);
         let rest = AllocFlags::empty();
@@ -220,7 +220,7 @@ fn atomic_requests_of_every_order_are_served_from_tainted_superpageblocks() {
     let bed = Bed::new(4, &settings());
     let first = bed.alloc(0, UNMOVABLE);
     for order in 0..=BLOCK_ORDER {
-        assert_eq!(bed.spb_of(bed.alloc(order, Gfp::ATOMIC)), bed.spb_of(first), "order {order}");
+        assert_eq!(spb_of(bed.alloc(order, Gfp::ATOMIC)), spb_of(first), "order {order}");
     }
-    assert_eq!(bed.tainted(), [bed.spb_of(first)]);
+    assert_eq!(bed.tainted(), [spb_of(first)]);
 }
