@@ -12,7 +12,8 @@ use super::claim::should_try_claim;
 use super::flags::{AllocFlags, Mark};
 use super::flavour::{Flavour, Lock, Word};
 use super::fragindex::score_marks;
-use super::frames::Frame;
+use super::frames::{Frame, FrameWord};
+use super::geometry::PageblockId;
 use super::migrate::Emptied;
 use super::page_alloc::Mm;
 use super::pageblock::BlockFlags;
@@ -23,6 +24,7 @@ use super::rmqueue::fallbacks;
 use super::scanner::{Batch, Sources};
 use super::watermark::Attempt;
 use super::zone::Zone;
+use super::zone_free::isolated_word;
 
 /// How hard a run tries (`enum compact_priority`, hardest last).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -216,30 +218,32 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         buddy.frames.unlink(frame);
         for half in (order..found).rev() {
             let upper = frame + (1 << half);
-            buddy.frames.set_word(upper, super::zone_free::isolated_word(half));
+            buddy.frames.set_word(upper, isolated_word(half));
             buddy.frames.push_head(state.list(half), upper);
         }
-        buddy.frames.set_word(frame, super::frames::FrameWord::free_tail());
+        buddy.frames.set_word(frame, FrameWord::free_tail());
         state.isolated_pages.sub(1 << order);
         Some(frame)
     }
 
     /// `release_free_list`: gives the unused isolated blocks back, by way of the CPU's lists.
     fn release_isolated(&self, zone: &Zone<F>, cpu: CpuId) {
-        let mut highest = 0;
+        let (mut highest, mut pages) = (0, 0);
         for order in 0..=self.buddy.geometry.max_order {
             let list = zone.compaction.list(order);
             while let Some(frame) = self.buddy.frames.first(list) {
                 self.buddy.frames.unlink(frame);
-                self.buddy.frames.set_word(frame, super::frames::FrameWord::free_tail());
+                self.buddy.frames.set_word(frame, FrameWord::free_tail());
                 self.route_free(frame, order, cpu, Content::Isolated, FreeEntry::Normal);
                 highest = highest.max(frame);
+                pages += 1 << order;
             }
         }
+        debug_assert_eq!(zone.compaction.isolated_pages.get(), pages, "isolated pages");
         zone.compaction.isolated_pages.set(0);
         let block_pages = self.buddy.geometry.pageblock_pages();
         let above = (highest / block_pages + 1) * block_pages;
-        if highest > 0 && above > zone.compaction.free_pfn.get() {
+        if pages > 0 && above > zone.compaction.free_pfn.get() {
             zone.compaction.free_pfn.set(above.min(zone.end));
         }
     }
@@ -247,7 +251,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     /// `__reset_isolation_suitable`
     fn reset_skip_bits(&self, zone: &Zone<F>) {
         let (first, last) = (self.buddy.pageblock(zone.start), self.buddy.pageblock(zone.end - 1));
-        for block in (first.0..=last.0).map(super::geometry::PageblockId) {
+        for block in (first.0..=last.0).map(PageblockId) {
             self.buddy.blocks.clear(block, BlockFlags::SKIP);
         }
         zone.compaction.flush_skip.set(0);

@@ -1,5 +1,8 @@
 //! The stock allocator under the common suite.
 
+mod loading;
+mod rules;
+
 use super::flavour::{Smp, Up};
 use super::testing::{allocator_suite, counters_of_suite};
 use super::{page_alloc::Mm, pcp::StockPcp, stock::Stock};
