@@ -45,6 +45,15 @@ pub enum ReadError {
     Kernel(#[from] KernelError),
 }
 
+/// `None` where no memory is mapped: the address was a guess.
+pub(crate) fn mapped<T>(read: Result<T, ReadError>) -> Result<Option<T>, KernelError> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(ReadError::Unmapped { .. }) => Ok(None),
+        Err(ReadError::Kernel(error)) => Err(error),
+    }
+}
+
 /// A source of kernel memory; tests have another than the program.
 pub(crate) trait ReadKernel {
     /// Copies `bytes` (a multiple of 8, at most [`CHUNK_BYTES`]) from `address`. The words stay

@@ -255,7 +255,7 @@ fn absent_sections(machine: &Machine, runs: Vec<PageRun>, notes: &mut Vec<String
         let mut lacking = zone.present_pages.saturating_sub(zone.managed_pages);
         for part in runs.iter().rev().filter(|r| r.content == Content::Unknown) {
             let Some(part) = part.range().intersect(zone.span()) else { continue };
-            let first = part.start.0.next_multiple_of(SECTION_PAGES) / SECTION_PAGES;
+            let first = part.start.0.div_ceil(SECTION_PAGES);
             for section in (first..part.end.0 / SECTION_PAGES).rev() {
                 if lacking < SECTION_PAGES {
                     break;

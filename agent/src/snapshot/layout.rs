@@ -19,6 +19,7 @@
 
 use fragscope_trace::page::Migratetype;
 
+use super::sections::SectionLayout;
 use crate::btf::{Btf, BtfError};
 
 /// Bits of `page_type` before `enum pagetype` (`include/linux/page-flags.h` up to 6.10).
@@ -68,25 +69,8 @@ pub(crate) struct PageTypes {
 
 impl PageTypes {
     fn of(btf: &Btf) -> PageTypes {
-        let test: Box<dyn Fn(&str, u32) -> TypeTest> = if btf
-            .enum_value("pagetype", "PGTY_buddy")
-            .is_ok()
-        {
-            Box::new(|name, _| {
-                btf.enum_value("pagetype", &format!("PGTY_{name}"))
-                    .map_or(TypeTest::NEVER, TypeTest::top_byte)
-            })
-        } else if let Ok(base) = btf.enum_value("pagetype", "PAGE_TYPE_BASE") {
-            Box::new(move |name, _| {
-                btf.enum_value("pagetype", &format!("PG_{name}"))
-                    .map_or(TypeTest::NEVER, |bit| TypeTest::cleared_bit(base as u32, bit as u32))
-            })
-        } else {
-            Box::new(|_, bit| match bit {
-                0 => TypeTest::NEVER,
-                bit => TypeTest::cleared_bit(CLEARED_BASE, bit),
-            })
-        };
+        let encoding = TypeEncoding::of(btf);
+        let test = |name, cleared| encoding.test(btf, name, cleared);
         PageTypes {
             buddy: test("buddy", CLEARED_BUDDY),
             offline: test("offline", CLEARED_OFFLINE),
@@ -97,6 +81,40 @@ impl PageTypes {
             zsmalloc: test("zsmalloc", 0),
             unaccepted: test("unaccepted", 0),
             large_kmalloc: test("large_kmalloc", 0),
+        }
+    }
+}
+
+/// How a kernel writes types.
+#[derive(Clone, Copy, Debug)]
+enum TypeEncoding {
+    /// In the top byte, numbered by `PGTY_*`.
+    TopByte,
+    /// As bits to be cleared, named `PG_*`, of a word with this base.
+    NamedBits(u32),
+    /// As bits to be cleared that only macros name.
+    Macros,
+}
+
+impl TypeEncoding {
+    fn of(btf: &Btf) -> TypeEncoding {
+        if btf.enum_value("pagetype", "PGTY_buddy").is_ok() {
+            return TypeEncoding::TopByte;
+        }
+        let base = btf.enum_value("pagetype", "PAGE_TYPE_BASE");
+        base.map_or(TypeEncoding::Macros, |base| TypeEncoding::NamedBits(base as u32))
+    }
+
+    /// The test for a type; `cleared` is its bit by the macros, 0 if they have none.
+    fn test(self, btf: &Btf, name: &str, cleared: u32) -> TypeTest {
+        let value = |prefix: &str| btf.enum_value("pagetype", &format!("{prefix}{name}"));
+        match self {
+            TypeEncoding::TopByte => value("PGTY_").map_or(TypeTest::NEVER, TypeTest::top_byte),
+            TypeEncoding::NamedBits(base) => {
+                value("PG_").map_or(TypeTest::NEVER, |bit| TypeTest::cleared_bit(base, bit as u32))
+            }
+            TypeEncoding::Macros if cleared == 0 => TypeTest::NEVER,
+            TypeEncoding::Macros => TypeTest::cleared_bit(CLEARED_BASE, cleared),
         }
     }
 }
@@ -332,6 +350,8 @@ pub(crate) struct Layout {
     /// `None` where caches cannot be told apart: all slabs are then `Slab`.
     pub(crate) cache: Option<CacheLayout>,
     pub(crate) zone: ZoneLayout,
+    /// `None` for a kernel without `struct mem_section_usage` (before 5.3).
+    pub(crate) section: Option<SectionLayout>,
     pub(crate) pageset: PagesetLayout,
     /// Types by this kernel's numbers.
     pub(crate) migratetypes: Vec<Migratetype>,
@@ -345,6 +365,7 @@ impl Layout {
             page: PageLayout::of(btf)?,
             cache: CacheLayout::of(btf).ok(),
             zone,
+            section: SectionLayout::of(btf).ok(),
             pageset: PagesetLayout::of(btf)?,
             migratetypes: migratetypes(btf, zone.types)?,
         })
@@ -447,7 +468,7 @@ pub(crate) mod tests {
             flags: None,
         };
         let migratetypes = [0, 1, 2, 3, 5].map(|n| Migratetype::ALL[n]).to_vec();
-        Layout { page, cache: None, zone, pageset, migratetypes }
+        Layout { page, cache: None, zone, section: None, pageset, migratetypes }
     }
 
     #[test]

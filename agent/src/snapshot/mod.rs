@@ -14,6 +14,7 @@ pub mod report;
 mod resolve;
 mod runs;
 mod scan;
+mod sections;
 pub mod source;
 pub mod struct_pages;
 #[cfg(test)]
@@ -23,7 +24,7 @@ mod zones;
 use std::time::{Duration, Instant};
 
 use fragscope_trace::event::TimeNs;
-use fragscope_trace::machine::Machine;
+use fragscope_trace::machine::{Machine, Zone};
 use fragscope_trace::page::PfnRange;
 use thiserror::Error;
 
@@ -127,7 +128,7 @@ pub fn now_ns() -> TimeNs {
 
 /// The frames that any zone spans, ascending; zones that touch or overlap become one.
 fn spans(machine: &Machine) -> Vec<PfnRange> {
-    let mut spans: Vec<PfnRange> = machine.zones.iter().map(|z| z.span()).collect();
+    let mut spans: Vec<PfnRange> = machine.zones.iter().map(Zone::span).collect();
     spans.sort_unstable_by_key(|s| s.start);
     let mut merged: Vec<PfnRange> = Vec::new();
     for span in spans {

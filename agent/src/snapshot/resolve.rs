@@ -22,13 +22,13 @@ pub(crate) struct Resolved {
     /// Lists by zone, CPU, order and type.
     pub(crate) lists: Vec<FreeList>,
     /// Free blocks whose list was not found.
-    pub(crate) stray_blocks: u64,
+    pub(crate) stray_blocks: usize,
     /// Pages that look like those of per-CPU lists but are on none that was found.
-    pub(crate) stray_pages: u64,
+    pub(crate) stray_pages: usize,
     /// Lists that changed while they were read, so that their order is uncertain.
-    pub(crate) torn_lists: u64,
+    pub(crate) torn_lists: usize,
     /// Pages on lists that belong to no zone and no CPU.
-    pub(crate) private_pages: u64,
+    pub(crate) private_pages: usize,
 }
 
 /// Sorts the pages of `links` by list. `runs` are those of the scan.
@@ -59,10 +59,17 @@ struct Work<'a> {
     out: Resolved,
 }
 
+impl Resolved {
+    /// Blocks and pages whose list was not found.
+    pub(crate) fn stray_count(&self) -> usize {
+        self.stray_blocks + self.stray_pages
+    }
+}
+
 impl Work<'_> {
     /// A free list or a per-CPU list.
     fn owned(&mut self, owner: Owner, chain: &Chain, settled: &mut HashSet<u32>) {
-        self.out.torn_lists += u64::from(!chain.whole);
+        self.out.torn_lists += usize::from(!chain.whole);
         let content = if owner.cpu.is_some() { Content::Pcp } else { Content::Free };
         let state = State { content, order: owner.order, migratetype: owner.migratetype };
         for at in &chain.nodes {

@@ -130,7 +130,9 @@ impl<'a> Scan<'a> {
     /// A page without reference or type.
     fn idle(&mut self, at: Pfn, pages: &Pages<'_>) -> Pfn {
         let (next, prev) = pages.links();
-        if self.is_link(next) && self.is_link(prev) {
+        // Initialised at boot and never on a list: both links lead to itself.
+        let own = self.vmemmap.page_address(at.0) + self.layout.list;
+        if self.is_link(next) && self.is_link(prev) && next != own {
             self.node(at, None, (next, prev));
             self.push(at, Content::Unknown, 0);
             self.block_end = at;
@@ -198,6 +200,7 @@ mod tests {
     #[test]
     fn blocks_are_skipped_whole_and_listed_pages_noted() {
         let removed = || Page::new().links(POISON, POISON + 0x22);
+        let own = VMEMMAP.page_address(10) + 8;
         let pages = [
             listed(Page::new().typed(0xf0).private(1)),
             // What lies in a free block is not looked at.
@@ -211,7 +214,8 @@ mod tests {
             Page::new().refs(1),
             removed(),
             Page::new().typed(0xf2).refs(1),
-            removed(),
+            // Never on a list since boot.
+            Page::new().links(own, own),
         ];
         let (runs, nodes) = scan(&pages);
         let expected = [

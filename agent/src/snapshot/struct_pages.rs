@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{CpuId, Pfn, PfnRange};
-use fragscope_trace::snapshot::{ChunkTime, Snapshot, SnapshotRole, SnapshotSource};
+use fragscope_trace::snapshot::{ChunkTime, PageRun, Snapshot, SnapshotRole, SnapshotSource};
 
 use super::kernel::{KernelError, KernelMemory, ReadError, ReadKernel};
 use super::layout::Layout;
@@ -15,7 +15,8 @@ use super::lists::Links;
 use super::pageblocks::PageblockTypes;
 use super::resolve::{Resolved, resolve};
 use super::runs::{self, Block};
-use super::scan::Scan;
+use super::scan::{Node, Scan};
+use super::sections::Sections;
 use super::zones::Places;
 use super::{CHUNK_PAGES, Limits, SnapshotError, chunks, now_ns, spans};
 use crate::bpf::calibrate::{self, Vmemmap};
@@ -27,7 +28,7 @@ const TRIES: u32 = 3;
 /// A scan that took longer is not repeated.
 const REPEATABLE: Duration = Duration::from_millis(300);
 /// Unexplained pages that are no reason to try again.
-const FEW_STRAYS: u64 = 64;
+const FEW_STRAYS: usize = 64;
 /// The smallest piece of the array of struct pages that is mapped by itself: one page of 64 of
 /// them.
 const PIECE_PAGES: u64 = 64;
@@ -39,13 +40,15 @@ pub struct StructPages {
     layout: Layout,
     vmemmap: Vmemmap,
     places: Places,
+    /// `Some(None)`: looked for and not found.
+    sections: Option<Option<Sections>>,
 }
 
 /// What one walk gave.
 struct Walk {
     snapshot: Snapshot,
     /// Pages and blocks whose list was not found.
-    strays: u64,
+    strays: usize,
     took: Duration,
 }
 
@@ -67,7 +70,7 @@ impl StructPages {
             let (calibrated, btf) = (vmemmap.page_bytes, layout.page.bytes);
             return Err(SnapshotError::PageSize { calibrated, btf });
         }
-        Ok(StructPages { kernel, layout, vmemmap, places: Places::default() })
+        Ok(StructPages { kernel, layout, vmemmap, places: Places::default(), sections: None })
     }
 
     /// Reads the state of all frames. A quick scan during which many pages moved between lists
@@ -100,16 +103,16 @@ impl StructPages {
         let chunks = self.scan(&machine, &spans, &mut scan, limits)?;
         let Scan { runs, nodes, reclaimable, .. } = scan;
         let runs = runs::fill_spans(&runs.finish(), &spans);
-        let links = Links::new(&nodes, self.vmemmap, layout.page.list, machine.end_pfn());
+        let links = self.links(&nodes, &machine);
         self.find_places(&machine, &links)?;
         let owners = self.places.owners(&layout, &machine);
         let resolved = resolve(&machine, &nodes, &links, &owners, &runs);
         self.places.complete(&layout, &mut machine, &mut self.kernel)?;
 
         let runs = runs::overlay(&runs, &merged(&resolved.blocks, reclaimable));
-        let types = PageblockTypes::of_blocks(&resolved.blocks, &machine);
+        let types = self.pageblock_types(&machine, &spans, &resolved, &runs)?;
         let runs = runs::with_types(&runs, machine.pageblock_order, |pfn| types.of(pfn));
-        let strays = resolved.stray_blocks + resolved.stray_pages;
+        let strays = resolved.stray_count();
         let notes = notes(&resolved, &self.places, &machine, &types);
         let snapshot = Snapshot {
             source: SnapshotSource::StructPages,
@@ -124,6 +127,10 @@ impl StructPages {
             notes,
         };
         Ok(Walk { snapshot, strays, took: begun.elapsed() })
+    }
+
+    fn links<'n>(&self, nodes: &'n [Node], machine: &Machine) -> Links<'n> {
+        Links::new(nodes, self.vmemmap, self.layout.page.list, machine.end_pfn())
     }
 
     /// Copies all chunks that hold RAM and hands them to the scan.
@@ -189,6 +196,38 @@ impl StructPages {
         });
     }
 
+    /// From the kernel's table, or else from the lists of free blocks.
+    fn pageblock_types(
+        &mut self,
+        machine: &Machine,
+        spans: &[PfnRange],
+        resolved: &Resolved,
+        runs: &[PageRun],
+    ) -> Result<PageblockTypes, SnapshotError> {
+        let Some(sections) = self.find_sections(machine)? else {
+            return Ok(PageblockTypes::of_blocks(&resolved.blocks, machine));
+        };
+        let mut types = PageblockTypes::new(machine);
+        let numbers = &self.layout.migratetypes;
+        sections.read(machine, spans, numbers, &mut self.kernel, |start, migratetype| {
+            types.enter(start, migratetype);
+        })?;
+        types.forget_absent(runs);
+        Ok(types)
+    }
+
+    /// Looks for the table once; it never moves.
+    fn find_sections(&mut self, machine: &Machine) -> Result<Option<Sections>, SnapshotError> {
+        if self.sections.is_none() {
+            let found = match self.layout.section {
+                Some(layout) => Sections::find(layout, machine, self.vmemmap, &mut self.kernel)?,
+                None => None,
+            };
+            self.sections = Some(found);
+        }
+        Ok(self.sections.flatten())
+    }
+
     /// Completes what is known of zones and per-CPU areas.
     fn find_places(&mut self, machine: &Machine, links: &Links<'_>) -> Result<(), SnapshotError> {
         let StructPages { kernel, layout, places, .. } = self;
@@ -227,7 +266,7 @@ fn notes(
     types: &PageblockTypes,
 ) -> Vec<String> {
     let mut notes = Vec::new();
-    let mut note = |count: u64, text: &str| {
+    let mut note = |count: usize, text: &str| {
         if count > 0 {
             notes.push(format!("{count} {text}"));
         }
@@ -239,6 +278,6 @@ fn notes(
     if !places.has_cpus(machine) {
         notes.push("per-CPU lists were not found: their pages are `unknown`".to_owned());
     }
-    notes.push(types.note());
+    notes.extend(types.note());
     notes
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use fragscope_trace::machine::{Machine, Zone};
 use fragscope_trace::page::{CpuId, Migratetype, PAGEBLOCK_ORDER};
 
-use super::kernel::{Bytes, ReadError, ReadKernel};
+use super::kernel::{Bytes, ReadError, ReadKernel, mapped};
 use super::layout::{Field, Layout};
 use super::lists::{Head, Links};
 
@@ -241,15 +241,6 @@ impl Places {
 
 fn number(bytes: &Bytes, field: Field) -> u64 {
     bytes.number(field.offset, field.bytes)
-}
-
-/// `None` where no memory is mapped: a wrong guess.
-fn mapped(read: Result<Bytes, ReadError>) -> Result<Option<Bytes>, ReadError> {
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(ReadError::Unmapped { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 impl Layout {

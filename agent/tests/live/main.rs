@@ -4,6 +4,7 @@
 mod common;
 mod record;
 mod serve;
+mod snapshot;
 #[path = "../../examples/storm.rs"]
 #[expect(dead_code, reason = "its main is the example's")]
 mod storm;
