@@ -3,4 +3,9 @@
 //! A [`source::Source`] gives frames and tells how its connection stands ([`phase`]). Nothing
 //! here looks into a frame.
 
+pub mod address;
+pub mod local;
 pub mod phase;
+pub mod recording;
+pub mod socket;
+pub mod source;

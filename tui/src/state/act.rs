@@ -20,6 +20,8 @@ pub enum Effect {
 
 /// Rows that a page of a list moves by.
 const PAGE_ROWS: isize = 10;
+/// The help is never longer than this.
+const HELP_LINES_MAX: usize = 60;
 
 impl State {
     /// Does what the user asked for.
@@ -28,14 +30,17 @@ impl State {
         match action {
             Action::Quit => return Some(Effect::Quit),
             Action::ExportSvg => return Some(Effect::ExportSvg),
-            Action::Help => self.ui.help = !self.ui.help,
+            Action::Help => {
+                self.ui.help = !self.ui.help;
+                self.ui.help_scroll = 0;
+            }
             Action::View(view) => self.show(view),
             Action::NextView => self.show(self.ui.view.neighbour(1)),
             Action::PreviousView => self.show(self.ui.view.neighbour(-1)),
             Action::Move(by) => self.move_by(by),
             Action::Page(by) => self.move_by(by * PAGE_ROWS),
-            Action::First => self.to_end(false),
-            Action::Last => self.to_end(true),
+            Action::First => self.go_to_end(false),
+            Action::Last => self.go_to_end(true),
             Action::Enter => self.ui.region_open |= self.ui.view == ViewId::Regions,
             Action::Back => self.back(),
             Action::Pause => self.pause(),
@@ -69,8 +74,12 @@ impl State {
         }
     }
 
-    /// In an open region, moves to its neighbour in the list.
+    /// Scrolls the help where it is open; in an open region, moves to its neighbour in the list.
     fn move_by(&mut self, by: isize) {
+        if self.ui.help {
+            self.ui.help_scroll = self.ui.help_scroll.saturating_add_signed(by).min(HELP_LINES_MAX);
+            return;
+        }
         let open = std::mem::take(&mut self.ui.region_open);
         let rows = row_count(self);
         self.ui.region_open = open;
@@ -79,7 +88,7 @@ impl State {
         }
     }
 
-    fn to_end(&mut self, last: bool) {
+    fn go_to_end(&mut self, last: bool) {
         match (row_count(self), last) {
             (Some(_), false) => self.ui.list_mut().selected = 0,
             (Some(rows), true) => self.ui.list_mut().selected = rows.saturating_sub(1),
@@ -180,7 +189,8 @@ impl State {
         }
     }
 
-    fn seek_text(&mut self, text: &str) {
+    /// Goes to a time as people type it; says what is wrong with it in the footer.
+    pub fn seek_text(&mut self, text: &str) {
         let host = self.host();
         let (Some(clock), Some(range)) = (&host.clock, host.range()) else {
             self.ui.message = Some("nothing is kept yet".to_owned());

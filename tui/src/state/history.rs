@@ -1,7 +1,8 @@
 //! The samples that are kept, to look back at.
 //!
-//! Bounded in number and in bytes. When it is full, older samples are thinned to every second
-//! one, so that the recent past stays fine and the whole span stays visible.
+//! Bounded in number and in bytes. When it is full, samples are thinned to every second one: those
+//! of live data in its older part, so that the recent past stays fine; those of a recording
+//! everywhere, so that all of it is equally fine.
 
 use std::sync::Arc;
 
@@ -15,20 +16,40 @@ pub const BYTES_MAX: usize = 96 << 20;
 /// Fewer samples than this are never thinned, however large each is.
 const SAMPLES_MIN: usize = 64;
 
+/// Which samples leave when it is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thinning {
+    /// Every second of the older three quarters.
+    #[default]
+    Older,
+    /// Every second.
+    Even,
+}
+
 /// Samples in ascending order of time.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     samples: Vec<Arc<Sample>>,
     bytes: usize,
+    thinning: Thinning,
+    /// With [`Thinning::Even`], samples nearer to each other are not kept, but for the newest.
+    spacing_ns: TimeNs,
 }
 
 impl History {
+    /// An empty history.
+    #[must_use]
+    pub fn new(thinning: Thinning) -> History {
+        History { thinning, ..History::default() }
+    }
+
     /// Adds a sample. One that is not younger than the last is dropped: after a reconnection to
     /// a host that was restarted, see [`History::clear`].
     pub fn push(&mut self, sample: Arc<Sample>) {
         if self.newest().is_some_and(|last| sample.time_ns <= last.time_ns) {
             return;
         }
+        self.drop_close();
         self.bytes += size_bytes(&sample);
         self.samples.push(sample);
         let full = self.samples.len() > SAMPLES_MAX || self.bytes > BYTES_MAX;
@@ -39,7 +60,7 @@ impl History {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = History::default();
+        *self = History::new(self.thinning);
     }
 
     /// All samples.
@@ -73,15 +94,32 @@ impl History {
         self.index_at(time_ns).map(|i| &self.samples[i])
     }
 
-    /// Keeps the younger quarter, and of the rest every second sample and the very first.
+    /// Drops the newest sample if it is too near to the one before it: another follows.
+    fn drop_close(&mut self) {
+        if let [.., before, last] = self.samples.as_slice()
+            && last.time_ns - before.time_ns < self.spacing_ns
+        {
+            self.bytes -= size_bytes(last);
+            self.samples.pop();
+        }
+    }
+
     fn thin(&mut self) {
-        let keep_from = self.samples.len() - self.samples.len() / 4;
+        let older = match self.thinning {
+            Thinning::Older => self.samples.len() - self.samples.len() / 4,
+            Thinning::Even => self.samples.len(),
+        };
+        let newest = self.samples.len();
         let mut index = 0;
         self.samples.retain(|_| {
             index += 1;
-            index > keep_from || index % 2 == 1
+            index > older || index % 2 == 1 || index == newest
         });
         self.bytes = self.samples.iter().map(|s| size_bytes(s)).sum();
+        if let (Thinning::Even, [first, .., last]) = (self.thinning, self.samples.as_slice()) {
+            let gaps = self.samples.len() as u64 - 1;
+            self.spacing_ns = (last.time_ns - first.time_ns) / gaps;
+        }
     }
 }
 
@@ -124,6 +162,18 @@ mod tests {
         assert!(history.samples().is_sorted_by_key(|s| s.time_ns));
         let recent = history.samples().iter().filter(|s| s.time_ns >= 19_800).count();
         assert_eq!(recent, 200, "the recent past is not thinned");
+    }
+
+    #[test]
+    fn a_recording_is_equally_fine_everywhere() {
+        let mut history = History::new(Thinning::Even);
+        (0..20_000).for_each(|t| history.push(sample(t)));
+        let times: Vec<u64> = history.samples().iter().map(|s| s.time_ns).collect();
+        assert_eq!((times[0], times[times.len() - 1]), (0, 19_999));
+        assert!(times.len() > SAMPLES_MAX / 3);
+        let gaps = times.windows(2).map(|w| w[1] - w[0]);
+        let (least, most) = (gaps.clone().rev().skip(2).min(), gaps.max());
+        assert!(most <= least.map(|g| g * 2), "gaps from {least:?} to {most:?}");
     }
 
     #[test]

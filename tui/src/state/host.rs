@@ -10,7 +10,7 @@ use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
 
 use super::clock::WallClock;
 use super::cursor::Cursor;
-use super::history::History;
+use super::history::{History, Thinning};
 use super::rates::Interval;
 use crate::conn::phase::{Origin, Phase};
 
@@ -86,6 +86,7 @@ impl Host {
     /// A host of which nothing is known yet.
     #[must_use]
     pub fn new(label: impl Into<String>, origin: Origin) -> Host {
+        let thinning = if origin.is_live() { Thinning::Older } else { Thinning::Even };
         Host {
             label: label.into(),
             origin,
@@ -94,7 +95,7 @@ impl Host {
             header: None,
             machine: None,
             clock: None,
-            history: History::default(),
+            history: History::new(thinning),
             taints: Vec::new(),
             taints_dropped: 0,
             snapshots: Vec::new(),
@@ -178,6 +179,13 @@ impl Host {
     #[must_use]
     pub fn is_growing(&self) -> bool {
         self.phase.is_growing()
+    }
+
+    /// Time from the beginning of the trace to the moment shown, in seconds.
+    #[must_use]
+    pub fn watched_seconds(&self) -> f64 {
+        let from = self.header.as_ref().map_or(0, |h| h.started_ns);
+        self.shown().map_or(0.0, |s| s.time_ns.saturating_sub(from) as f64 / 1e9)
     }
 
     /// Time of the newest sample after the first, in seconds.

@@ -85,7 +85,11 @@ pub fn regions<'a>(
         let tracks = tracks.map(|t| t.and_then(|regions| regions.get(index)));
         let zone = tracks.iter().flatten().next().map_or(0, |r| usize::from(r.zone));
         let zone = host.machine.as_ref().and_then(|m| m.zones.get(zone));
-        RegionRow { index, zone: zone.map(|z| z.label()).unwrap_or_default(), tracks }
+        RegionRow {
+            index,
+            zone: zone.map(fragscope_trace::machine::Zone::label).unwrap_or_default(),
+            tracks,
+        }
     };
     let mut rows: Vec<RegionRow<'a>> =
         (0..count).map(row).filter(|r| list.admits(&r.text())).collect();
@@ -149,6 +153,8 @@ pub fn counters(host: &Host, start: StartState, list: &ListState) -> Vec<Counter
         let total = |r: &CounterRow| r.values[list.sort - 1].map(|v| v.0);
         rows.sort_by_key(|r| std::cmp::Reverse(total(r)));
     }
+    // What never happened is of least interest.
+    rows.sort_by_key(|r| r.values.iter().flatten().all(|(total, _)| *total == 0));
     reverse_if(rows, list)
 }
 

@@ -86,6 +86,8 @@ pub struct Ui {
     pub region_open: bool,
     /// Whether the help covers the view.
     pub help: bool,
+    /// First line of the help that is shown.
+    pub help_scroll: usize,
     /// Which start state of the policy tracks is shown where only one has room.
     pub start: StartState,
     /// Position in [`ZOOMS`].
@@ -104,6 +106,7 @@ impl Default for Ui {
             view: ViewId::Overview,
             region_open: false,
             help: false,
+            help_scroll: 0,
             start: StartState::AsFound,
             zoom: 2,
             lists: Default::default(),

@@ -2,20 +2,25 @@
 //!
 //! Each check looks at a host and may speak. The overview shows the gravest, health shows all.
 
-use fragscope_replay::observe::{Sample, TrackKind};
+use fragscope_replay::compare::trace_report::MODEL_VERSION;
+use fragscope_replay::compare::track_report::TrackReport;
+use fragscope_replay::observe::{Sample, StartState, TrackKind, TrackSample};
 use fragscope_trace::event::LossCause;
 
 use super::host::Host;
 use crate::conn::phase::Origin;
+use crate::format::{pages, percent};
 
 /// How grave a warning is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Figures may be wrong.
     Grave,
+    /// Needed to read the figures rightly.
+    Reading,
     /// Figures are less exact than they could be.
     Notable,
-    /// Needed to read the figures rightly.
+    /// What is not there, and what that costs.
     Remark,
 }
 
@@ -28,10 +33,11 @@ pub struct Warning {
     pub text: String,
 }
 
-/// Kernel whose rules the stock model follows.
-const MODEL_VERSION: (u32, u32) = (6, 18);
-/// A kernel track further off than this share of managed pages is remarked.
-const DIVERGENCE_MAX: f64 = 0.001;
+/// A kernel track further off than this share of managed pages is notable, or grave.
+const DIVERGENCE_NOTABLE: f64 = 0.001;
+const DIVERGENCE_GRAVE: f64 = 0.01;
+/// Losses beyond this share of all events are grave.
+const LOSS_GRAVE: f64 = 0.001;
 /// Rings fuller than this are about to overflow.
 const RING_PEAK_MAX: f64 = 0.8;
 
@@ -39,23 +45,24 @@ const RING_PEAK_MAX: f64 = 0.8;
 #[must_use]
 pub fn warnings(host: &Host) -> Vec<Warning> {
     let mut list = Vec::new();
-    let mut say = |severity, text: Option<String>| {
+    let say = |list: &mut Vec<Warning>, severity, text: Option<String>| {
         list.extend(text.map(|text| Warning { severity, text }));
     };
-    say(Severity::Notable, host.fallback.clone());
+    say(&mut list, Severity::Notable, host.fallback.clone());
     if let Some(sample) = host.shown() {
-        say(Severity::Grave, lost(sample));
-        say(Severity::Grave, diverging(sample));
-        say(Severity::Notable, rings_filling(sample));
-        say(Severity::Remark, as_found(host, sample));
+        list.extend(lost(sample));
+        list.extend(diverging(sample));
+        say(&mut list, Severity::Notable, rings_filling(sample));
+        say(&mut list, Severity::Reading, as_found(host));
+        say(&mut list, Severity::Reading, price(sample));
     }
-    say(Severity::Notable, other_kernel(host));
-    say(Severity::Notable, not_closed(host));
+    say(&mut list, Severity::Notable, other_kernel(host));
+    say(&mut list, Severity::Notable, not_closed(host));
     for text in missing_capabilities(host) {
-        say(Severity::Remark, Some(text));
+        say(&mut list, Severity::Remark, Some(text));
     }
     for note in host.snapshots.iter().rev().take(1).flat_map(|s| &s.notes) {
-        say(Severity::Notable, Some(note.clone()));
+        say(&mut list, Severity::Notable, Some(note.clone()));
     }
     list.sort_by_key(|w| w.severity);
     list
@@ -74,10 +81,10 @@ pub fn cause_name(cause: LossCause) -> &'static str {
     }
 }
 
-fn lost(sample: &Sample) -> Option<String> {
+fn lost(sample: &Sample) -> Option<Warning> {
     let lost = sample.events.lost_events();
     let seen = sample.events.allocs + sample.events.frees;
-    let share = lost as f64 / (lost + seen).max(1) as f64 * 100.0;
+    let share = lost as f64 / (lost + seen).max(1) as f64;
     let causes: Vec<String> = sample
         .events
         .lost
@@ -85,20 +92,21 @@ fn lost(sample: &Sample) -> Option<String> {
         .filter(|(_, n)| **n > 0)
         .map(|(cause, n)| format!("{} {n}", cause_name(*cause)))
         .collect();
-    (lost > 0)
-        .then(|| format!("{lost} events lost ({share:.2} %: {}): figures drift", causes.join(", ")))
+    let severity = if share > LOSS_GRAVE { Severity::Grave } else { Severity::Notable };
+    let causes = causes.join(", ");
+    let text = format!("{lost} events lost ({}: {causes}): tracks drift apart", percent(share));
+    (lost > 0).then_some(Warning { severity, text })
 }
 
-fn diverging(sample: &Sample) -> Option<String> {
+fn diverging(sample: &Sample) -> Option<Warning> {
     let off = sample.kernel_divergence?;
-    (off.ratio > DIVERGENCE_MAX).then(|| {
-        format!(
-            "the kernel track has {} free pages, the kernel itself {} ({:.2} % of memory apart)",
-            off.track_free_pages,
-            off.kernel_free_pages,
-            off.ratio * 100.0
-        )
-    })
+    let severity = if off.ratio > DIVERGENCE_GRAVE { Severity::Grave } else { Severity::Notable };
+    let text = format!(
+        "the kernel track's free memory is {} off the kernel's own count ({} of memory)",
+        pages(off.track_free_pages.abs_diff(off.kernel_free_pages)),
+        percent(off.ratio)
+    );
+    (off.ratio > DIVERGENCE_NOTABLE).then_some(Warning { severity, text })
 }
 
 fn rings_filling(sample: &Sample) -> Option<String> {
@@ -107,15 +115,35 @@ fn rings_filling(sample: &Sample) -> Option<String> {
         .then(|| format!("rings filled to {:.0} %: events may be lost soon", peak * 100.0))
 }
 
-fn as_found(host: &Host, sample: &Sample) -> Option<String> {
+fn as_found(host: &Host) -> Option<String> {
     let first = host.history.oldest()?;
     let before = first.tracks.iter().find(|t| t.kind == TrackKind::Kernel)?;
     let tainted = before.totals.tainted_1g.min;
-    let floor = sample.floor_1g;
+    let whole = before.totals.whole_1g;
     Some(format!(
-        "as-found starts with the {tainted} regions already tainted: no policy cures those. \
-         No policy can taint fewer than {floor} (floor)"
+        "{tainted} of {whole} regions were tainted at the start: as found, no policy cures those"
     ))
+}
+
+/// What the superpageblock tracks did to get there.
+fn price(sample: &Sample) -> Option<String> {
+    let of = |track: &TrackSample| {
+        let report = TrackReport::new(track, &sample.events, sample.floor_1g);
+        let start = match track.start {
+            StartState::AsFound => "as found",
+            StartState::FromBoot => "from boot",
+            StartState::FromBootIdeal => "at best",
+        };
+        format!(
+            "{start} {} moved, {} reclaimed, {} requests refused",
+            pages(report.moved_pages),
+            pages(report.reclaimed_pages),
+            report.refused
+        )
+    };
+    let spb = sample.tracks.iter().filter(|t| t.kind == TrackKind::Spb);
+    let prices: Vec<String> = spb.map(of).collect();
+    (!prices.is_empty()).then(|| format!("price of spb: {}", prices.join("; ")))
 }
 
 fn other_kernel(host: &Host) -> Option<String> {

@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use super::braille::Canvas;
 use super::pane::{frame, put};
 use super::theme::{CURSOR_MARK, TAINT_MARK};
-use super::{Context, numbers, split_top};
+use super::{Context, split_top};
 use crate::format::span;
 use crate::state::host::{Host, tracks_of};
 use crate::state::ui::ZOOMS;
@@ -23,6 +23,10 @@ const SPAN_MIN_NS: u64 = 10_000_000_000;
 const SCALE_WIDTH: u16 = 5;
 /// Columns of the tracks' names at the right.
 const NAMES_WIDTH: u16 = 16;
+/// The same where two plots stand beside each other.
+const NAMES_WIDTH_HALF: u16 = 13;
+/// With fewer rows the plots stand beside each other.
+const STACKED_ROWS: u16 = 8;
 
 /// What is plotted.
 #[derive(Clone, Copy)]
@@ -42,26 +46,41 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let Some(window) = window(host, context.state.ui.zoom) else {
         return;
     };
-    let inner = frame(context, &title(context, window), area, buffer);
-    if inner.height < 3 || inner.width < SCALE_WIDTH + NAMES_WIDTH + 8 {
+    let stacked = area.height >= STACKED_ROWS + 3;
+    let inner = frame(context, &title(context, window, stacked), area, buffer);
+    if inner.height < 3 || inner.width < 2 * (SCALE_WIDTH + NAMES_WIDTH_HALF + 4) {
         return;
     }
-    // The marks have a row of their own where there is room for it.
-    let axis_rows = if inner.height >= 6 { 2 } else { 1 };
-    let (plots, axis) = split_top(inner, inner.height - axis_rows);
     let top = peak(host, window, context);
-    // Each plot wants two rows at least; with fewer only the first is shown.
-    let shown = if plots.height >= 4 { &PLOTS[..] } else { &PLOTS[..1] };
-    let each = plots.height / shown.len() as u16;
-    let extra = plots.height - each * shown.len() as u16;
-    let mut rest = plots;
-    for (i, plot) in shown.iter().enumerate() {
-        let rows = each + if i == 0 { extra } else { 0 };
-        let (area, below) = split_top(rest, rows);
-        draw_plot(context, *plot, window, top, area, buffer);
-        rest = below;
+    let parts = if stacked { above(inner) } else { beside_each_other(inner) };
+    let names = if stacked { NAMES_WIDTH } else { NAMES_WIDTH_HALF };
+    for ((plot, last), part) in PLOTS.into_iter().zip([!stacked, true]).zip(parts) {
+        // The marks have a row of their own where there is room for it.
+        let axis_rows = if !last {
+            0
+        } else if part.height >= 6 {
+            2
+        } else {
+            1
+        };
+        let (area, axis) = split_top(part, part.height - axis_rows);
+        draw_plot(context, plot, (window, top, names), area, buffer);
+        if last {
+            draw_axis(context, window, names, axis, buffer);
+        }
     }
-    draw_axis(context, window, axis, buffer);
+}
+
+/// Two areas, one above the other; the lower one has the axis.
+fn above(area: Rect) -> [Rect; 2] {
+    let (upper, lower) = split_top(area, (area.height - 2) / 2);
+    [upper, lower]
+}
+
+/// Two areas beside each other.
+fn beside_each_other(area: Rect) -> [Rect; 2] {
+    let left = Rect { width: area.width / 2, ..area };
+    [left, Rect { x: left.right(), width: area.width - left.width, ..area }]
 }
 
 /// The time span shown: that of the zoom, ending at the newest sample or around the cursor.
@@ -76,11 +95,12 @@ fn window(host: &Host, zoom: usize) -> Option<(TimeNs, TimeNs)> {
     Some((end.saturating_sub(length), end))
 }
 
-fn title(context: Context<'_>, window: (TimeNs, TimeNs)) -> Line<'static> {
+fn title(context: Context<'_>, window: (TimeNs, TimeNs), stacked: bool) -> Line<'static> {
+    let what = if stacked { "1 GiB regions over time" } else { "to be had, and tainted" };
     let text = span((window.1 - window.0) as f64 / 1e9);
     let mark = context.theme.char(TAINT_MARK);
     Line::from(vec![
-        Span::styled("1 GiB regions over time", context.theme.strong()),
+        Span::styled(what, context.theme.strong()),
         Span::raw(format!(", {text}  ")),
         Span::styled(mark.to_string(), context.theme.tainted()),
         Span::raw(" region tainted"),
@@ -93,21 +113,20 @@ fn peak(host: &Host, window: (TimeNs, TimeNs), context: Context<'_>) -> u64 {
     let within = |s: &&std::sync::Arc<Sample>| s.time_ns >= window.0 && s.time_ns <= window.1;
     let value = |t: &TrackSample| PLOTS.map(|p| (p.value)(t)).into_iter().max().unwrap_or(0);
     let samples = host.history.samples().iter().filter(within);
-    let largest = samples.flat_map(|s| tracks_of(s, start).map(|(_, t)| value(t)).max()).max();
+    let largest = samples.filter_map(|s| tracks_of(s, start).map(|(_, t)| value(t)).max()).max();
     largest.unwrap_or(0).max(1)
 }
 
 fn draw_plot(
     context: Context<'_>,
     plot: Plot,
-    window: (TimeNs, TimeNs),
-    top: u64,
+    (window, top, names_width): ((TimeNs, TimeNs), u64, u16),
     area: Rect,
     buffer: &mut Buffer,
 ) {
     let host = context.state.host();
     let theme = context.theme;
-    let width = area.width - SCALE_WIDTH - NAMES_WIDTH;
+    let width = area.width - SCALE_WIDTH - names_width;
     let canvas_area = Rect { x: area.x + SCALE_WIDTH, width, ..area };
     let mut canvas = Canvas::new(canvas_area, theme.ascii);
     let lowest = canvas.height() - 1;
@@ -125,7 +144,7 @@ fn draw_plot(
     let scale = usize::from(SCALE_WIDTH) - 1;
     put(buffer, at(area.y), &Line::styled(format!("{top:>scale$}"), theme.grey()));
     put(buffer, at(area.bottom() - 1), &Line::styled(format!("{:>scale$}", 0), theme.grey()));
-    let names = Rect { x: canvas_area.right() + 1, width: NAMES_WIDTH - 1, ..area };
+    let names = Rect { x: canvas_area.right() + 1, width: names_width - 1, ..area };
     if let Some(sample) = host.shown() {
         draw_names(context, plot, sample, names, &row, buffer);
     }
@@ -140,44 +159,31 @@ fn draw_names(
     row: &dyn Fn(u64) -> usize,
     buffer: &mut Buffer,
 ) {
-    put(buffer, area, &Line::styled(plot.title, context.theme.grey()));
     let dots = if context.theme.ascii { 1 } else { 4 };
     let mut names: Vec<(u16, u64, &TrackSample)> = tracks_of(sample, context.state.ui.start)
         .map(|(_, t)| ((row((plot.value)(t)) / dots) as u16, (plot.value)(t), t))
         .collect();
     names.sort_by_key(|(row, value, _)| (*row, std::cmp::Reverse(*value)));
     let count = names.len() as u16;
-    if area.height < count + 1 {
-        put(
-            buffer,
-            Rect { y: area.y + 1, height: area.height - 1, ..area },
-            &beside(context, &names),
-        );
-        return;
+    let mut next = area.y;
+    if area.height > count {
+        put(buffer, area, &Line::styled(plot.title, context.theme.grey()));
+        next += 1;
     }
-    let mut next = area.y + 1;
     for (i, (row, value, track)) in names.into_iter().enumerate() {
-        let latest = area.bottom() - (count - i as u16);
+        let latest = area.bottom().saturating_sub(count - i as u16);
         let y = (area.y + row).clamp(next, latest.max(next));
-        let style = context.theme.track(track.kind);
-        let name = format!("{} {value}", numbers::name(track, false));
-        let letter = if context.theme.ascii {
-            format!("{} ", context.theme.track_char(track.kind))
-        } else {
-            String::new()
+        let letter = match context.theme.ascii {
+            true => format!("{} ", context.theme.track_char(track.kind)),
+            false => String::new(),
         };
-        put(buffer, Rect { y, height: 1, ..area }, &Line::styled(format!("{letter}{name}"), style));
+        let text = format!("{letter}{} {value}", track.kind.name());
+        if y < area.bottom() {
+            let line = Line::styled(text, context.theme.track(track.kind));
+            put(buffer, Rect { y, height: 1, ..area }, &line);
+        }
         next = y + 1;
     }
-}
-
-/// `k 2 t 2 s 9` where names do not fit below each other.
-fn beside(context: Context<'_>, names: &[(u16, u64, &TrackSample)]) -> Line<'static> {
-    let spans = names.iter().map(|(_, value, track)| {
-        let letter = context.theme.track_char(track.kind);
-        Span::styled(format!("{letter} {value} "), context.theme.track(track.kind))
-    });
-    Line::from(spans.collect::<Vec<_>>())
 }
 
 fn track_at(context: Context<'_>, kind: TrackKind, time: TimeNs) -> Option<&TrackSample> {
@@ -206,13 +212,19 @@ fn column_of(window: (TimeNs, TimeNs), time: TimeNs, columns: u16) -> Option<u16
 }
 
 /// Times at both ends, marks of taints and of the moment shown.
-fn draw_axis(context: Context<'_>, window: (TimeNs, TimeNs), area: Rect, buffer: &mut Buffer) {
+fn draw_axis(
+    context: Context<'_>,
+    window: (TimeNs, TimeNs),
+    names_width: u16,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
     let (state, theme) = (context.state, context.theme);
     let host = state.host();
     let axis = Rect {
         x: area.x + SCALE_WIDTH,
         y: area.bottom() - 1,
-        width: area.width - SCALE_WIDTH - NAMES_WIDTH,
+        width: area.width - SCALE_WIDTH - names_width,
         height: 1,
     };
     if let Some(clock) = &host.clock {

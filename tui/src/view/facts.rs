@@ -63,7 +63,9 @@ fn fact(context: Context<'_>, fact: &Fact, width: usize) -> Vec<Line<'static>> {
     }
     let room = width.saturating_sub(NAME_WIDTH + 1).max(8);
     let mut name = Some(fact.name.clone());
-    wrap(&fact.value, room)
+    let fits = fact.value.chars().count() <= room;
+    let values = if fits { vec![fact.value.clone()] } else { wrap(&fact.value, room) };
+    values
         .into_iter()
         .map(|value| {
             let name = format!("{:<NAME_WIDTH$} ", name.take().unwrap_or_default());

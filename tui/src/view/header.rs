@@ -1,5 +1,6 @@
 //! The top line: host, mode, rates, losses, cost, fidelity.
 
+use fragscope_replay::observe::EventTotals;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -61,7 +62,7 @@ fn segments(context: Context<'_>) -> Vec<Segment> {
     if let Some(sample) = host.shown() {
         let lost = sample.events.lost_events();
         let style = if lost > 0 { theme.grave() } else { plain };
-        let per_second = interval.map(|i| i.events(|e| e.lost_events())).filter(|r| *r > 0.0);
+        let per_second = interval.map(|i| i.events(EventTotals::lost_events)).filter(|r| *r > 0.0);
         let now = per_second.map(|r| format!(" ({})", rate(r))).unwrap_or_default();
         add(1, Some(format!("lost {}{now}", count(lost))), style);
         add(
@@ -105,7 +106,7 @@ fn position(context: Context<'_>) -> Option<String> {
     let time = clock.text(shown.time_ns, state.now.wall, &state.zone);
     let live = host.origin.is_live() && host.is_growing();
     match host.cursor.position {
-        Position::Newest if live => None,
+        Position::Newest if live || host.is_growing() => None,
         Position::Newest => Some(format!("at the end, {time}")),
         Position::At(_) => Some(format!("PAUSED at {time}")),
         Position::Playing(_) => Some(format!("playing {time} x{}", host.cursor.speed)),

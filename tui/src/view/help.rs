@@ -38,8 +38,16 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         put_all(buffer, left, keys(context));
         put_all(buffer, right, words(context, usize::from(right.width)));
     } else {
-        let lines = keys(context).into_iter().chain(words(context, usize::from(inner.width)));
-        put_all(buffer, inner, lines);
+        let lines = [words(context, usize::from(inner.width)), keys(context)].concat();
+        let rows = usize::from(inner.height);
+        let skip = context.state.ui.help_scroll.min(lines.len().saturating_sub(rows));
+        let more = lines.len() > skip + rows;
+        put_all(buffer, inner, lines.into_iter().skip(skip));
+        if more {
+            let text = " down: more ";
+            let x = area.right().saturating_sub(text.len() as u16 + 2);
+            buffer.set_string(x, area.bottom() - 1, text, context.theme.notable());
+        }
     }
 }
 
@@ -81,6 +89,6 @@ fn words(context: Context<'_>, width: usize) -> Vec<Line<'static>> {
             ]));
         }
     }
-    lines.push(map::legend(context));
+    lines.push(map::legend(context, 1));
     lines
 }

@@ -11,7 +11,9 @@ use ratatui::text::{Line, Span};
 
 use super::pane::put;
 use super::strip::{self, Scale};
-use super::theme::{ABSENT, FREE, Glyph, HUGETLB, MOVABLE, PARTIAL, SPOILED, TAINTED, UNKNOWN};
+use super::theme::{
+    ABSENT, EIGHTHS, FREE, Glyph, HUGETLB, MOVABLE, PARTIAL, SPOILED, TAINTED, UNKNOWN,
+};
 use super::{Context, numbers};
 use crate::state::host::tracks_of;
 
@@ -105,6 +107,16 @@ impl<'a> Plan<'a> {
             z.scale.rows(z.regions(), self.cells_width) * (z.tracks.len() + ruler)
         };
         self.zones.iter().map(rows).sum::<usize>().min(usize::from(u16::MAX)) as u16
+    }
+
+    /// Regions in its densest cells.
+    #[must_use]
+    pub fn per_cell(&self) -> usize {
+        let of = |z: &ZonePlan<'_>| match z.scale {
+            Scale::Each { .. } => 1,
+            Scale::Density { regions } => regions,
+        };
+        self.zones.iter().map(of).max().unwrap_or(1)
     }
 
     /// Draws it, and says what does not fit.
@@ -214,12 +226,18 @@ fn label(context: Context<'_>, zone: usize, width: u16) -> String {
     })
 }
 
-/// What the cells mean, for the pane's title; the most needed first.
+/// What the cells mean, for the pane's title; the most needed first. `per_cell` is the number of
+/// regions in the densest cells of the map, 1 where each region has its own.
 #[must_use]
-pub fn legend(context: Context<'_>) -> Line<'static> {
+pub fn legend(context: Context<'_>, per_cell: usize) -> Line<'static> {
     let theme = context.theme;
     let glyphs = |of: &[Glyph]| of.iter().map(|g| theme.char(*g)).collect::<String>();
     let mut spans = vec![Span::styled("1 GiB regions", theme.strong())];
+    if per_cell > 1 {
+        spans.push(Span::raw(format!(", {per_cell} to a cell  ")));
+        spans.push(Span::styled(glyphs(&[EIGHTHS[0], EIGHTHS[7]]), theme.movable()));
+        spans.push(Span::raw(" share to be had"));
+    }
     let items: [(&[Glyph], Style, &str); 7] = [
         (&[FREE], theme.free(), "free"),
         (&MOVABLE, theme.movable(), "movable, by fill"),

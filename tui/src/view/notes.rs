@@ -37,6 +37,6 @@ pub fn style(context: Context<'_>, severity: Severity) -> Style {
     match severity {
         Severity::Grave => context.theme.grave(),
         Severity::Notable => context.theme.notable(),
-        Severity::Remark => Style::new(),
+        Severity::Reading | Severity::Remark => Style::new(),
     }
 }

@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use super::Context;
 use super::pane::{put, put_all};
 use super::theme::Theme;
-use crate::format::bounds;
+use crate::format::{bounds, span};
 
 /// A column of figures.
 struct Figure {
@@ -63,6 +63,23 @@ pub fn rows(sample: Option<&Sample>) -> u16 {
     1 + sample.map_or(3, |s| s.tracks.len() as u16)
 }
 
+/// The pane's title: what the figures are of, how long they were watched, and the floor.
+#[must_use]
+pub fn title(context: Context<'_>, sample: &Sample) -> Line<'static> {
+    let host = context.state.host();
+    let whole = sample.tracks.first().map_or(0, |t| t.totals.whole_1g);
+    let word = if host.origin.is_live() { "traced" } else { "recorded" };
+    let facts = format!(
+        "  {whole} whole regions, {} {word}, floor of tainted {}",
+        span(host.watched_seconds()),
+        sample.floor_1g
+    );
+    Line::from(vec![
+        Span::styled("1 GiB pages to be had", context.theme.strong()),
+        Span::raw(facts),
+    ])
+}
+
 /// Draws as many tracks as there are rows. The stock track as found leaves first, then the
 /// from-boot ones.
 pub fn draw(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut Buffer) {
@@ -89,13 +106,11 @@ fn tracks_that_fit(tracks: &[TrackSample], room: usize) -> Vec<&TrackSample> {
         (TrackKind::Stock, StartState::FromBoot) => 4,
         _ => 5,
     };
-    let mut ranks: Vec<(u8, usize)> =
-        tracks.iter().enumerate().map(|(i, t)| (rank(t), i)).collect();
-    ranks.sort_unstable();
-    ranks.truncate(room);
-    let mut shown: Vec<usize> = ranks.into_iter().map(|(_, i)| i).collect();
-    shown.sort_unstable();
-    shown.into_iter().map(|i| &tracks[i]).collect()
+    let mut shown: Vec<&TrackSample> = tracks.iter().collect();
+    shown.sort_by_key(|t| rank(t));
+    shown.truncate(room);
+    shown.sort_by_key(|t| (t.start, t.kind));
+    shown
 }
 
 fn heading(context: Context<'_>, layout: usize, spare: usize) -> Line<'static> {

@@ -6,7 +6,6 @@
 use fragscope_replay::observe::Sample;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::{Line, Span};
 
 use super::map::Plan;
 use super::pane::{centred, frame};
@@ -43,11 +42,13 @@ fn draw_empty(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
 
 /// Figures, a note, and what is left for the map.
 fn draw_small(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut Buffer) {
-    let wanted = numbers::rows(Some(sample)).min(area.height / 2);
+    // Stale figures must say so: that needs a row before the stock track does.
+    let notice = u16::from(context.state.host().phase.is_stale());
+    let wanted = numbers::rows(Some(sample)).min((area.height / 2).saturating_sub(notice));
     let (top, rest) = split_top(area, wanted.max(3));
     numbers::draw(context, sample, top, buffer);
-    let plan = Plan::new(context, sample, area.width, rest.height);
-    let spare = rest.height.saturating_sub(plan.rows()).min(1);
+    let plan = Plan::new(context, sample, area.width, rest.height.saturating_sub(notice));
+    let spare = rest.height.saturating_sub(plan.rows()).clamp(notice, 1);
     let (note, rest) = split_top(rest, spare);
     notes::draw(context, note, buffer);
     plan.draw(context, rest, buffer);
@@ -56,11 +57,7 @@ fn draw_small(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut Bu
 fn draw_framed(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut Buffer) {
     let figures = (numbers::rows(Some(sample)) + 2).min(area.height / 3).max(5);
     let (top, rest) = split_top(area, figures);
-    let title = Line::from(vec![
-        Span::styled("1 GiB pages", context.theme.strong()),
-        Span::raw(" one could have"),
-    ]);
-    let inner = frame(context, &title, top, buffer);
+    let inner = frame(context, &numbers::title(context, sample), top, buffer);
     numbers::draw(context, sample, pad(inner), buffer);
 
     let note_rows = if area.height >= 34 { 3 } else { 1 };
@@ -72,7 +69,7 @@ fn draw_framed(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut B
     let plan = Plan::new(context, sample, pad(rest).width.saturating_sub(2), most - 2);
     let map_rows = (plan.rows() + 2).min(most);
     let (middle, bottom) = split_top(rest, map_rows);
-    let inner = frame(context, &map::legend(context), middle, buffer);
+    let inner = frame(context, &map::legend(context, plan.per_cell()), middle, buffer);
     plan.draw(context, pad(inner), buffer);
     draw_bottom(context, bottom, buffer);
 }

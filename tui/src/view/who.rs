@@ -16,8 +16,7 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let (state, theme) = (context.state, context.theme);
     let zoom = state.ui.zoom;
     let when = ZOOMS[zoom].map_or_else(String::new, |s| format!(" (last {})", span(s as f64)));
-    let title =
-        Line::from(vec![Span::styled("who tainted", theme.strong()), Span::raw(format!("{when}"))]);
+    let title = Line::from(vec![Span::styled("who tainted", theme.strong()), Span::raw(when)]);
     let inner = frame(context, &title, area, buffer);
     let culprits = rows::blame(state.host(), zoom, &ListState::default());
     let guilty: Vec<_> = culprits.into_iter().filter(|c| c.taints[0] > 0).collect();

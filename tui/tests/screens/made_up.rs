@@ -241,7 +241,7 @@ fn taints(machine: &Machine) -> Vec<TaintEvent> {
             time_ns: STARTED_NS + (i * 60 + 17) * 1_000_000_000,
             track,
             region_start: region.start,
-            tainted: hash(i, 2) % 6 != 0,
+            tainted: !hash(i, 2).is_multiple_of(6),
             pfn: region.start.offset(4711),
             order: (hash(i, 4) % 4) as u8,
             gfp: Gfp::KERNEL | Gfp::COMP,

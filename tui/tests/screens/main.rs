@@ -1,5 +1,6 @@
 //! Every view in every state of the connection and at every size, as text.
 
+mod interaction;
 mod made_up;
 
 use fragscope::view::theme::Theme;

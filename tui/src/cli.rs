@@ -1,0 +1,173 @@
+//! The command line as it is typed. Nothing is opened here.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use fragscope_replay::mm::settings::Settings as AllocatorSettings;
+use fragscope_replay::observe::{StartState, TrackKind};
+use fragscope_replay::start::TrackSpec;
+
+use crate::conn::address::Address;
+use crate::state::ui::ViewId;
+
+/// Shows how many 1 GiB pages this host could have: under its own kernel, under the stock
+/// allocator, under superpageblocks.
+///
+/// Without arguments it traces this host, live; without the rights for that it says why and shows
+/// the bundled recording. Without a terminal on standard output it prints one comparison.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fragscope", version)]
+pub struct Cli {
+    /// A recording, or - for standard input
+    #[arg(value_name = "TRACE", conflicts_with = "connect")]
+    pub trace: Option<PathBuf>,
+
+    /// Show a remote agent (fragscope-agent serve), for example unix:/run/fragscope.sock
+    #[arg(long, value_name = "ADDRESS")]
+    pub connect: Vec<Address>,
+
+    /// Print one comparison and exit, without a terminal
+    #[arg(long)]
+    pub once: bool,
+
+    /// With --once, --svg or without a terminal: how long to watch a live host
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
+    pub seconds: f64,
+
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Only ASCII characters
+    #[arg(long)]
+    pub ascii: bool,
+
+    /// Play a recording from its beginning, so many times as fast as it happened
+    #[arg(long, value_name = "TIMES", value_parser = speed)]
+    pub speed: Option<f64>,
+
+    /// Start states of the policy tracks
+    #[arg(long, value_enum, default_value_t = Starts::Both)]
+    pub start: Starts,
+
+    /// View to begin with
+    #[arg(long, value_enum, default_value_t = ViewName::Overview)]
+    pub view: ViewName,
+
+    /// The moment to show: 14:03, 14:03:21, +30s, -5m, start, end
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub at: Option<String>,
+
+    /// Write the screen to an SVG file instead of showing it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["once", "json"])]
+    pub svg: Option<PathBuf>,
+
+    /// Size of the picture
+    #[arg(long, value_name = "COLUMNSxROWS", default_value = "120x40", value_parser = size)]
+    pub size: (u16, u16),
+}
+
+/// Which start states are replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Starts {
+    /// Each page where the kernel has it: from now on
+    AsFound,
+    /// Also placed by the policy from the beginning: had it ruled since boot
+    Both,
+}
+
+impl Starts {
+    /// The policy tracks to run.
+    #[must_use]
+    pub fn tracks(self) -> Vec<TrackSpec> {
+        let mut tracks: Vec<TrackSpec> =
+            [TrackKind::Stock, TrackKind::Spb].map(TrackSpec::as_found).into();
+        if self == Starts::Both {
+            tracks.extend([TrackKind::Stock, TrackKind::Spb].map(|policy| TrackSpec {
+                policy,
+                start: StartState::FromBoot,
+                seed: 1,
+                settings: AllocatorSettings::default(),
+            }));
+        }
+        tracks
+    }
+}
+
+/// A view by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the help names them; ViewId documents them")]
+pub enum ViewName {
+    Overview,
+    Regions,
+    Blame,
+    Allocator,
+    Health,
+}
+
+impl From<ViewName> for ViewId {
+    fn from(name: ViewName) -> ViewId {
+        ViewId::ALL[name as usize]
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    if (0.1..=86_400.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{value} s is out of range: expected 0.1 to 86400"))
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.01..=10_000.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("a speed of {value} is out of range: expected 0.01 to 10000"))
+    }
+}
+
+fn size(text: &str) -> Result<(u16, u16), String> {
+    let (width, height) = text
+        .split_once('x')
+        .and_then(|(w, h)| Some((w.parse::<u16>().ok()?, h.parse::<u16>().ok()?)))
+        .ok_or_else(|| format!("`{text}` is no size: expected COLUMNSxROWS, for example 120x40"))?;
+    if (20..=1000).contains(&width) && (5..=1000).contains(&height) {
+        Ok((width, height))
+    } else {
+        Err(format!("{width}x{height} is out of range: expected 20x5 to 1000x1000"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_checked() {
+        assert_eq!(size("120x40"), Ok((120, 40)));
+        for bad in ["120", "x", "1x1", "120x99999"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert!(seconds("0").is_err() && seconds("nan").is_err());
+        assert!(speed("-1").is_err() && speed("2") == Ok(2.0));
+    }
+
+    #[test]
+    fn view_names_are_views() {
+        for (name, view) in ViewName::value_variants().iter().zip(ViewId::ALL) {
+            assert_eq!(ViewId::from(*name), view);
+            let value = name.to_possible_value().expect("not hidden");
+            assert_eq!(value.get_name(), view.name());
+        }
+    }
+}

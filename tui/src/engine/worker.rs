@@ -1,0 +1,195 @@
+//! One host's replay: frames in, news out.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, panic, thread};
+
+use fragscope_replay::engine::observatory::{Observatory, ReplayError, Stage};
+use fragscope_replay::start::TrackSpec;
+use fragscope_trace::event::TimeNs;
+use fragscope_trace::frame::Frame;
+use fragscope_trace::header::Header;
+use fragscope_trace::snapshot::Snapshot;
+
+use super::outbox::{Gone, Outbox};
+use crate::conn::phase::Phase;
+use crate::conn::source::{Arrival, Source};
+use crate::epoch::Epoch;
+use crate::state::host::{SnapshotNote, Update};
+
+/// How long a worker waits for a frame before it looks after other things.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Prefix of the workers' thread names; a panic there is shown, not fatal.
+pub const THREAD_PREFIX: &str = "replay-";
+
+/// How a host is replayed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Policy tracks beside the kernel's.
+    pub tracks: Vec<TrackSpec>,
+    /// Time of the trace between samples, in nanoseconds.
+    pub sample_every_ns: u64,
+}
+
+/// Time of a recording between samples: the history keeps as many as it has room for.
+const RECORDED_SAMPLE_NS: u64 = 100_000_000;
+/// Time of a live host between samples.
+const LIVE_SAMPLE_NS: u64 = 500_000_000;
+
+impl Settings {
+    /// What the command line asks for, for a live host or a recording.
+    #[must_use]
+    pub fn new(tracks: Vec<TrackSpec>, live: bool) -> Settings {
+        let sample_every_ns = if live { LIVE_SAMPLE_NS } else { RECORDED_SAMPLE_NS };
+        Settings { tracks, sample_every_ns }
+    }
+}
+
+/// Why a worker ends.
+enum Stop {
+    /// Nobody listens.
+    Gone,
+    /// The replay can't go on.
+    Failed(String),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Stop {
+        Stop::Gone
+    }
+}
+
+impl From<ReplayError> for Stop {
+    fn from(error: ReplayError) -> Stop {
+        Stop::Failed(format!("the replay failed: {error}"))
+    }
+}
+
+/// Starts a host's worker.
+///
+/// # Errors
+/// If there can't be a thread.
+pub fn spawn(
+    mut source: Box<dyn Source>,
+    settings: Settings,
+    outbox: Outbox,
+    epoch: Epoch,
+) -> io::Result<JoinHandle<()>> {
+    let name = format!("{THREAD_PREFIX}{}", outbox.host().0);
+    thread::Builder::new().name(name).spawn(move || {
+        let mut worker = Worker { settings, outbox, epoch, replay: None };
+        let run = || worker.run(source.as_mut());
+        let ended = panic::catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|_| Err(Stop::Failed("the replay failed: internal error".to_owned())));
+        if let Err(Stop::Failed(why)) = ended {
+            // Whether anybody still listens makes no difference here.
+            let _ = worker.outbox.send(Update::Phase(Phase::Failed { why }));
+        }
+    })
+}
+
+struct Worker {
+    settings: Settings,
+    outbox: Outbox,
+    epoch: Epoch,
+    replay: Option<Replay>,
+}
+
+/// The replay of the trace at hand.
+struct Replay {
+    tracks: Observatory,
+    next_sample_ns: TimeNs,
+    streaming: bool,
+}
+
+impl Worker {
+    fn run(&mut self, source: &mut dyn Source) -> Result<(), Stop> {
+        loop {
+            match source.next(PATIENCE) {
+                Arrival::Frame(Frame::Header(header)) => self.begin(&header)?,
+                Arrival::Frame(frame) => {
+                    self.feed(&frame, source.progress())?;
+                    if let Frame::Events(batch) = frame {
+                        source.recycle(batch);
+                    }
+                }
+                Arrival::Nothing => self.outbox.flush()?,
+                Arrival::Phase(phase) => self.outbox.send(Update::Phase(phase))?,
+                Arrival::Over(note) => return self.finish(note),
+                Arrival::Failed(why) => return Err(Stop::Failed(why)),
+            }
+        }
+    }
+
+    fn begin(&mut self, header: &Header) -> Result<(), Stop> {
+        let tracks = Observatory::new(header, self.settings.tracks.clone())?;
+        self.replay = Some(Replay { tracks, next_sample_ns: 0, streaming: false });
+        let since = self.epoch.elapsed();
+        self.outbox.send(Update::Header(Arc::new(header.clone())))?;
+        self.outbox.send(Update::Phase(Phase::WaitingForSnapshot { since }))?;
+        Ok(())
+    }
+
+    fn feed(&mut self, frame: &Frame, progress: Option<f64>) -> Result<(), Stop> {
+        let Some(replay) = &mut self.replay else {
+            return Ok(());
+        };
+        if let Frame::Snapshot(snapshot) = frame {
+            self.outbox
+                .send(Update::Snapshot(note(snapshot), Arc::new(snapshot.machine.clone())))?;
+        }
+        replay.tracks.feed(frame)?;
+        if matches!(replay.tracks.stage(), Stage::WaitingForSnapshot | Stage::WaitingForEvents) {
+            return Ok(());
+        }
+        if let Frame::End(end) = frame {
+            self.outbox.send(Update::End(Arc::new((**end).clone())))?;
+        }
+        if replay.tracks.time_ns() >= replay.next_sample_ns {
+            replay.next_sample_ns = replay.tracks.time_ns() + self.settings.sample_every_ns;
+            self.sample(progress)?;
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, progress: Option<f64>) -> Result<(), Stop> {
+        let Some(replay) = &mut self.replay else {
+            return Ok(());
+        };
+        let sample = replay.tracks.sample()?;
+        let taints = replay.tracks.take_taints();
+        if !taints.is_empty() {
+            self.outbox.send(Update::Taints(taints))?;
+        }
+        self.outbox.send(Update::Sample(Arc::new(sample)))?;
+        if let Some(share) = progress {
+            self.outbox.send(Update::Progress(share))?;
+        }
+        if !replay.streaming {
+            replay.streaming = true;
+            self.outbox.send(Update::Phase(Phase::Streaming))?;
+        }
+        Ok(())
+    }
+
+    /// The trace is over: a last sample, and how it ended.
+    fn finish(&mut self, note: Option<String>) -> Result<(), Stop> {
+        if let Some(replay) = &mut self.replay {
+            replay.tracks.finish()?;
+        }
+        self.sample(Some(1.0))?;
+        self.outbox.send(Update::Phase(Phase::Ended { note }))?;
+        Ok(())
+    }
+}
+
+fn note(snapshot: &Snapshot) -> SnapshotNote {
+    SnapshotNote {
+        time_ns: snapshot.end_ns,
+        role: snapshot.role,
+        source: snapshot.source,
+        notes: snapshot.notes.clone(),
+    }
+}

@@ -1,0 +1,3 @@
+//! Screens as files.
+
+pub mod svg;

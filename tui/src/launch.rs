@@ -1,0 +1,84 @@
+//! From the command line to sources: what is opened, and what instead when that fails.
+
+use std::path::Path;
+
+use anyhow::Result;
+use fragscope_replay::bundled;
+use jiff::tz::TimeZone;
+
+use crate::cli::Cli;
+use crate::conn::local::Local;
+use crate::conn::phase::Origin;
+use crate::conn::recording::{self, Recording};
+use crate::conn::socket::Socket;
+use crate::conn::source::Source;
+use crate::epoch::Epoch;
+use crate::state::State;
+use crate::state::host::Host;
+
+/// A host and the source of its trace.
+pub struct Opened {
+    /// The host, of which nothing is known yet.
+    pub host: Host,
+    /// Where its trace comes from.
+    pub source: Box<dyn Source>,
+}
+
+/// Opens what the command line asks for.
+///
+/// Without an argument that is this host; where it can't be traced, one line on standard error
+/// says why and the bundled recording is opened.
+///
+/// # Errors
+/// If what was asked for by name can't be opened.
+pub fn open(cli: &Cli, epoch: Epoch) -> Result<Vec<Opened>> {
+    if !cli.connect.is_empty() {
+        let socket = |address: &crate::conn::address::Address| Opened {
+            host: Host::new(address.to_string(), Origin::Socket),
+            source: Box::new(Socket::new(address.clone(), epoch)),
+        };
+        return Ok(cli.connect.iter().map(socket).collect());
+    }
+    let opened = match cli.trace.as_deref() {
+        Some(path) if path == Path::new("-") => Opened {
+            host: Host::new("standard input", Origin::Pipe),
+            source: Box::new(recording::standard_input()?),
+        },
+        Some(path) => Opened {
+            host: Host::new(path.display().to_string(), Origin::File),
+            source: Box::new(recording::open(path)?),
+        },
+        None => local_or_bundled()?,
+    };
+    Ok(vec![opened])
+}
+
+fn local_or_bundled() -> Result<Opened> {
+    match Local::start() {
+        Ok(local) => {
+            let host = Host::new("this host", Origin::Local);
+            Ok(Opened { host, source: Box::new(local) })
+        }
+        Err(error) => {
+            let why = one_line(&format!("{error:#}"));
+            eprintln!("fragscope: cannot trace this host: {why}; showing the bundled recording");
+            let mut host = Host::new("bundled recording", Origin::Bundled);
+            host.fallback = Some(format!("not this host, which cannot be traced: {why}"));
+            let bytes = bundled::recording();
+            let source = Recording::new(bytes, Some(bytes.len() as u64))?;
+            Ok(Opened { host, source: Box::new(source) })
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The state to begin with.
+#[must_use]
+pub fn state(hosts: Vec<Host>, cli: &Cli) -> State {
+    let mut state = State::new(hosts, TimeZone::system());
+    state.ui.view = cli.view.into();
+    state
+}

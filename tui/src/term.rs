@@ -1,0 +1,87 @@
+//! The terminal: taken over at the start, given back on every way out.
+
+use std::io::{self, Stdout, stdout};
+use std::panic;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
+
+use crossterm::cursor::{Hide, Show};
+use crossterm::execute;
+use crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+
+/// Whether the terminal is in our hands.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+/// The panic hook is installed once for the process.
+static HOOK: Once = Once::new();
+
+/// The terminal in our hands. Given back when dropped.
+pub struct Screen {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+}
+
+impl Screen {
+    /// Takes the terminal over: raw mode, alternate screen, no cursor.
+    ///
+    /// A panic of the calling thread gives it back before its message is printed. A panic of
+    /// another thread is silent: it is that thread's owner who shows it.
+    ///
+    /// # Errors
+    /// If standard output is no terminal that can do this.
+    pub fn enter() -> io::Result<Screen> {
+        let owner = thread::current().id();
+        HOOK.call_once(|| install_hook(owner));
+        enable_raw_mode()?;
+        TAKEN.store(true, Ordering::SeqCst);
+        // From here on, whatever fails, dropping gives the terminal back.
+        let restore = Restore;
+        execute!(stdout(), EnterAlternateScreen, Hide)?;
+        let terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        std::mem::forget(restore);
+        Ok(Screen { terminal })
+    }
+
+    /// The terminal to draw on.
+    pub fn terminal(&mut self) -> &mut Terminal<CrosstermBackend<Stdout>> {
+        &mut self.terminal
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Gives the terminal back when dropped.
+struct Restore;
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Gives the terminal back, if it is in our hands. It may have gone: nothing can be done then.
+pub fn restore() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+    }
+}
+
+fn install_hook(owner: ThreadId) {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let taken = TAKEN.load(Ordering::SeqCst);
+        if taken && thread::current().id() != owner {
+            return;
+        }
+        restore();
+        before(info);
+    }));
+}
