@@ -115,6 +115,10 @@ pub(crate) struct TracerArgs {
     /// and CPU; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) contexts_per_second: u32,
+    /// Do without catching frees in interrupts that hit the tracer at work: cheaper, but such
+    /// frees are lost (and counted)
+    #[arg(long)]
+    pub(crate) no_reentry_catch: bool,
     /// How events leave the kernel
     #[arg(long, value_enum, default_value_t = ChannelArg::Auto)]
     pub(crate) channel: ChannelArg,
@@ -139,6 +143,7 @@ impl TracerArgs {
             ring_bytes: self.ring_bytes,
             buddy_events: self.buddy_events,
             contexts_per_second: self.contexts_per_second,
+            no_reentry_catch: self.no_reentry_catch,
             force_ring_buffers: self.channel == ChannelArg::RingBuffer,
             force_classic: self.channel == ChannelArg::Classic,
         }

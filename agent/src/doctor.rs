@@ -11,6 +11,7 @@ use fragscope_agent::bpf::rights;
 use fragscope_agent::bpf::tracefs::{is_mounted_anywhere, with_tracefs};
 use fragscope_agent::bpf::tracer::{OLDEST_KERNEL, Tracer, TracerOptions};
 use fragscope_agent::btf::Btf;
+use fragscope_agent::snapshot::source::{Snapshotter, SourceChoice};
 use fragscope_trace::header::Capability;
 use serde::Serialize;
 
@@ -37,8 +38,10 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
 }
 
 fn examine() -> Report {
-    let mut capabilities = vec![kernel(), permission(), tracefs(), btf(), symbols(), kpageflags()];
-    let can_snapshot = capabilities.last().is_some_and(|c| c.available);
+    let sources = [struct_pages(), kpageflags()];
+    let can_snapshot = sources.iter().any(|c| c.available);
+    let mut capabilities = vec![kernel(), permission(), tracefs(), btf(), symbols()];
+    capabilities.extend(sources);
     capabilities.extend(tracing());
     let missing = capabilities.iter().any(|c| c.required && !c.available);
     Report { can_record: !missing, can_snapshot, capabilities }
@@ -109,6 +112,15 @@ fn symbols() -> Capability {
     };
     let remedy = "CAP_SYSLOG, and kernel.kptr_restrict below 2";
     capability("kernel_symbols", found, "stacks are recorded as bare addresses", remedy)
+}
+
+fn struct_pages() -> Capability {
+    let found = Snapshotter::open(SourceChoice::StructPages, None);
+    let found = found.map(|_| "readable through a BPF program".to_owned());
+    let lost = "snapshots come from /proc/kpageflags: slower, without list order, and pages on \
+                per-CPU lists stay unknown";
+    let remedy = "root, BTF, and Linux 5.10 or later";
+    capability("struct_pages", found.map_err(|e| e.to_string()), lost, remedy)
 }
 
 fn kpageflags() -> Capability {

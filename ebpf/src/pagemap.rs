@@ -12,9 +12,12 @@ pub const MAP_PAGE_SHIFT: u32 = MAP_PAGE_FRAMES.trailing_zeros();
 pub const UNTOUCHED: u8 = 0;
 /// A block that begins here was allocated; its order is in the low five bits.
 pub const ALLOCATED: u8 = 0x80;
-/// The tracing process allocated it.
+/// With [`ALLOCATED`]: the tracing process allocated it.
 pub const OWN: u8 = 0x40;
 /// A block that began here was freed.
 pub const FREED: u8 = 0x20;
+/// With [`FREED`]: the free program saw this very free, and the one that runs after it has not
+/// looked yet.
+pub const SEEN: u8 = 0x40;
 /// The order of an allocated block.
 pub const ORDER_MASK: u8 = 0x1f;

@@ -88,6 +88,16 @@ pub(crate) const LRU_PROGRAM: ProgramSpec = spec(
     "pages that compaction or bulk allocation took stay unseen until the next snapshot",
 );
 
+/// Catches frees that the free program misses because one of its runs is interrupted. Needs the
+/// raw free program, and to be attached after it.
+pub(crate) const CATCH_PROGRAM: ProgramSpec = spec(
+    "page_free_catch",
+    Hook::Raw("mm_page_free"),
+    None,
+    "reentry_catch",
+    "about one free in 10,000 to 100,000 is missed on a busy machine (and counted as lost)",
+);
+
 /// Programs for rare events.
 pub(crate) const SIDE_PROGRAMS: [ProgramSpec; 4] = [
     spec(

@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use fragscope_ebpf::record::{ALL_KINDS, BASE_KINDS, NO_PFN};
 use fragscope_ebpf::ring::{CHANNEL_PAGES, CHANNEL_RINGBUF, PAGE_BYTES};
-use fragscope_ebpf::side::{SIDE_COUNTERS, SIDE_KINDS, SideRecord};
+use fragscope_ebpf::side::{SIDE_KINDS, SIDE_NESTED_FREE, SideRecord};
 use fragscope_trace::header::Capability;
 use fragscope_trace::page::Pfn;
 use thiserror::Error;
@@ -20,8 +20,8 @@ use super::host::{self, Host};
 use super::memory::MapMemory;
 use super::pagemap::{self, PageMap};
 use super::programs::{
-    BUDDY_PROGRAMS, CLASSIC_PAGE_PROGRAMS, LRU_PROGRAM, Link, ProgramSpec, RAW_PAGE_PROGRAMS,
-    SIDE_PROGRAMS, migrate_program, recursion_misses,
+    BUDDY_PROGRAMS, CATCH_PROGRAM, CLASSIC_PAGE_PROGRAMS, LRU_PROGRAM, Link, ProgramSpec,
+    RAW_PAGE_PROGRAMS, SIDE_PROGRAMS, migrate_program, recursion_misses,
 };
 use super::tracefs::{TracefsError, with_tracefs};
 use super::{raise_memlock_limit, rights};
@@ -49,6 +49,8 @@ pub struct TracerOptions {
     pub buddy_events: bool,
     /// Contexts of non-movable allocations per second and CPU; 0 turns them off.
     pub contexts_per_second: u32,
+    /// Do without the program that catches frees in interrupts of the free program.
+    pub no_reentry_catch: bool,
     /// Do without the rings in shared memory.
     pub force_ring_buffers: bool,
     /// Do without raw tracepoints for page events.
@@ -186,7 +188,8 @@ impl Tracer {
         migrate_reason: Option<u32>,
     ) -> Result<(), AttachError> {
         let raw = host.vmemmap.is_ok();
-        if !(raw && !options.force_classic && self.attach_raw_pages()) {
+        let raw_pages = raw && !options.force_classic && self.attach_raw_pages();
+        if !raw_pages {
             for spec in CLASSIC_PAGE_PROGRAMS {
                 self.try_attach(&spec)
                     .map_err(|source| AttachError::Program { name: spec.name, source })?;
@@ -196,7 +199,9 @@ impl Tracer {
         // After allocations, or every page on its way to the LRU would look unseen.
         let lru = Some(&LRU_PROGRAM).into_iter().filter(|_| raw);
         let migrate = migrate_program(migrate_reason);
-        for spec in lru.chain(buddy).chain(&SIDE_PROGRAMS).chain(&migrate) {
+        let catch = Some(&CATCH_PROGRAM).filter(|_| raw_pages && !options.no_reentry_catch);
+        for spec in catch.into_iter().chain(lru).chain(buddy).chain(&SIDE_PROGRAMS).chain(&migrate)
+        {
             if let Err(error) = self.try_attach(spec) {
                 log::info!("{} is not traced: {error}", spec.capability);
             }
@@ -252,12 +257,25 @@ impl Tracer {
         }
     }
 
-    /// Rare events that found no room, of all kinds.
+    /// Rare events that found no room. Frees that were caught and found none are not among them:
+    /// they were missed before.
     #[must_use]
     pub fn sides_lost(&self) -> u64 {
+        let kinds = (0..SIDE_KINDS as u32).filter(|kind| *kind != SIDE_NESTED_FREE);
+        kinds.map(|kind| self.side_count(SIDE_KINDS as u32 + kind)).sum()
+    }
+
+    /// Frees that the free program missed and another delivered.
+    #[must_use]
+    pub fn frees_caught(&self) -> u64 {
+        let lost = self.side_count(SIDE_KINDS as u32 + SIDE_NESTED_FREE);
+        self.side_count(SIDE_NESTED_FREE).saturating_sub(lost)
+    }
+
+    fn side_count(&self, counter: u32) -> u64 {
         let Some(map) = self.ebpf.map("SIDE_COUNTS") else { return 0 };
         let Ok(counts) = Array::<_, u64>::try_from(map) else { return 0 };
-        (SIDE_KINDS as u32..SIDE_COUNTERS).filter_map(|i| counts.get(&i, 0).ok()).sum()
+        counts.get(&counter, 0).unwrap_or(0)
     }
 
     /// Runs that the kernel skipped, of each page program; none on kernels that don't count them.

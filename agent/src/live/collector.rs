@@ -13,6 +13,7 @@ use super::stacks::Stacks;
 use super::tick::{Growth, Ticker};
 use crate::bpf::tracer::Tracer;
 use crate::merge::Merger;
+use crate::ring::decode::Dialect;
 use crate::snapshot::now_ns;
 
 /// Events younger than this wait for slower ones.
@@ -157,6 +158,9 @@ impl Collector {
         let mut records = Vec::new();
         self.tracer.drain_sides(|record| records.push(record));
         for record in records {
+            if let Some(free) = Dialect::nested_free(&record) {
+                merger.push_page(free);
+            }
             let Some(mut event) = self.tracer.dialect.side_event(&record) else { continue };
             if let Some(stack) = stacks.resolve(&self.tracer.stacks, &mut event) {
                 merger.push_side(stack);

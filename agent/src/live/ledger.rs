@@ -16,6 +16,8 @@ pub struct Ledger {
     rings: Vec<RingCounters>,
     /// Skipped runs at the last look.
     misses: [u64; ALL_KINDS as usize],
+    /// Of these, what was entered as lost: all that was not caught.
+    missed: u64,
     /// Rare events lost at the last look.
     sides: u64,
     /// When the rings were looked at last, when the rest was.
@@ -66,7 +68,12 @@ impl Ledger {
         now_ns: TimeNs,
         mut report: impl FnMut(SideEvent),
     ) {
-        let skipped = self.new_misses(&tracer.misses());
+        // Misses before catches: every catch follows its miss, so that no miss that is going to be
+        // caught is taken for a loss.
+        self.misses(&tracer.misses());
+        let missed = self.misses.iter().sum::<u64>().saturating_sub(tracer.frees_caught());
+        let skipped = missed.saturating_sub(self.missed);
+        self.missed += skipped;
         let sides_lost = tracer.sides_lost();
         let sides = sides_lost - std::mem::replace(&mut self.sides, sides_lost);
         let since = self.rest_looked_ns;
@@ -75,14 +82,10 @@ impl Ledger {
         self.rest_looked_ns = now_ns;
     }
 
-    fn new_misses(&mut self, misses: &[Misses]) -> u64 {
-        let mut new = 0;
+    fn misses(&mut self, misses: &[Misses]) {
         for Misses { kind, count } in misses {
-            let last = &mut self.misses[*kind as usize];
-            new += count.saturating_sub(*last);
-            *last = *count;
+            self.misses[*kind as usize] = *count;
         }
-        new
     }
 
     /// Enters `count` losses that another part of the agent knows of.

@@ -77,6 +77,18 @@ impl Dialect {
         Some(if record.is_own() { event.tagged(Tags::OWN) } else { event })
     }
 
+    /// The free in a record that is not a rare event but travels as one.
+    #[must_use]
+    pub fn nested_free(record: &SideRecord) -> Option<PageEvent> {
+        if record.kind != side::SIDE_NESTED_FREE {
+            return None;
+        }
+        let [pfn, order, own, ..] = record.words;
+        let order = order as u8 & record::ORDER_MASK as u8;
+        let event = PageEvent::free(record.time_ns, CpuId(record.cpu as u16), Pfn(pfn), order);
+        Some(if own != 0 { event.tagged(Tags::OWN) } else { event })
+    }
+
     /// The event that `record` describes; `None` if it makes no sense. A context's stack is the
     /// kernel's id plus 1, which the caller replaces by the trace's.
     #[must_use]

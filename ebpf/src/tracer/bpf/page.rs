@@ -10,16 +10,18 @@ use aya_ebpf::macros::{raw_tracepoint, tracepoint};
 use aya_ebpf::programs::tracing::StackIdContext;
 use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use aya_log_ebpf::warn;
-use fragscope_ebpf::pagemap::{ALLOCATED, FREED, OWN};
+use fragscope_ebpf::pagemap::{ALLOCATED, FREED, OWN, SEEN};
 use fragscope_ebpf::record::{
     KIND_ALLOC, KIND_FREE, KIND_LRU, KIND_PCPU_DRAIN, KIND_ZONE_LOCKED, NO_PFN, ORDER_MASK, Record,
 };
+
+use fragscope_ebpf::side::SIDE_NESTED_FREE;
 
 use super::channel::Ring;
 use super::settings::{
     ALLOC_AT, FREE_AT, OWN_TGID, PAGE_STRUCT_BYTES, PAGE_STRUCT_SHIFT, PG_HEAD, VMEMMAP_BASE,
 };
-use super::{context, now_ns, pagemap};
+use super::{context, now_ns, pagemap, side};
 
 /// The pfn of a struct page, `None` if it is outside the array.
 #[inline(always)]
@@ -63,8 +65,14 @@ fn on_alloc<C: StackIdContext>(ctx: &C, ring: Ring, pfn: u32, order: u32, gfp: u
 /// A free is the tracer's own if the allocation was, whoever frees.
 #[inline(always)]
 fn on_free(ring: Ring, pfn: u32, order: u32) {
-    let own = pagemap::exchange(pfn, FREED) & OWN != 0;
+    let own = was_own(pagemap::exchange(pfn, FREED | SEEN));
     ring.push(Record::new(KIND_FREE, now_ns(), own, pfn, order, 0));
+}
+
+/// Whether the page in this state was allocated by the tracing process.
+#[inline(always)]
+fn was_own(state: u8) -> bool {
+    state & (ALLOCATED | OWN) == ALLOCATED | OWN
 }
 
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
@@ -88,6 +96,22 @@ pub(crate) fn page_free(ctx: RawTracePointContext) -> i32 {
     match pfn_of(page) {
         Some(pfn) => on_free(ring, pfn, order),
         None => bad_page(&ctx, ring, page),
+    }
+    0
+}
+
+/// Runs after `page_free` for each free, and catches what that one missed: a free in an interrupt
+/// that hit `page_free` at work does not run it again. Whether it ran stands in the byte map, page
+/// by page, so nothing is caught twice. It delivers by another way than `page_free`, whose ring is
+/// in an unknown state.
+#[raw_tracepoint(tracepoint = "mm_page_free")]
+pub(crate) fn page_free_catch(ctx: RawTracePointContext) -> i32 {
+    let (page, order): (u64, u32) = (ctx.arg(0), ctx.arg(1));
+    let Some(pfn) = pfn_of(page) else { return 0 };
+    let Some(state) = pagemap::try_exchange(pfn, FREED) else { return 0 };
+    if state & (ALLOCATED | SEEN) != SEEN {
+        let words = [u64::from(pfn), u64::from(order), u64::from(was_own(state)), 0, 0, 0, 0];
+        side::emit(SIDE_NESTED_FREE, now_ns(), words);
     }
     0
 }

@@ -13,14 +13,20 @@ static PAGE_MAP: Array<[u8; MAP_PAGE_FRAMES as usize]> = Array::with_max_entries
 /// the start) count as never seen.
 #[inline(always)]
 pub(super) fn exchange(pfn: u32, new: u8) -> u8 {
-    let Some(page) = PAGE_MAP.get_ptr_mut(pfn >> MAP_PAGE_SHIFT) else { return UNTOUCHED };
+    try_exchange(pfn, new).unwrap_or(UNTOUCHED)
+}
+
+/// The same; `None` for frames beyond the map.
+#[inline(always)]
+pub(super) fn try_exchange(pfn: u32, new: u8) -> Option<u8> {
+    let page = PAGE_MAP.get_ptr_mut(pfn >> MAP_PAGE_SHIFT)?;
     // SAFETY: the masked offset lies inside the element. Events of one page are ordered, so no
     // other program writes this byte at the same time.
     unsafe {
         let at = page.cast::<u8>().add((pfn & (MAP_PAGE_FRAMES as u32 - 1)) as usize);
         let old = at.read_volatile();
         at.write_volatile(new);
-        old
+        Some(old)
     }
 }
 
