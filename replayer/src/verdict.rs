@@ -128,15 +128,21 @@ fn text(
     };
     let difference = match (cleaner.min, cleaner.max) {
         (0, 0) => "SPB taints as many regions as stock".to_owned(),
-        (min, max) if min >= 0 => format!("SPB keeps {} more regions clean", gain_text(min, max)),
-        (min, max) if max <= 0 => format!("SPB taints {} more regions", gain_text(-max, -min)),
+        (min, max) if min >= 0 => {
+            format!("SPB keeps {} clean", more(min, max, "region", "more"))
+        }
+        (min, max) if max <= 0 => {
+            format!("SPB taints {}", more(-max, -min, "region", "more"))
+        }
         (min, max) => format!("SPB keeps {min:+} to {max:+} regions clean, depending on the seed"),
     };
     let room = match (obtainable.min, obtainable.max) {
         (0, 0) => "as many 1 GiB pages could be had".to_owned(),
-        (min, max) if min >= 0 => format!("{} more 1 GiB pages could be had", gain_text(min, max)),
+        (min, max) if min >= 0 => {
+            format!("{} could be had", more(min, max, "1 GiB page", "more"))
+        }
         (min, max) if max <= 0 => {
-            format!("{} fewer 1 GiB pages could be had", gain_text(-max, -min))
+            format!("{} could be had", more(-max, -min, "1 GiB page", "fewer"))
         }
         (min, max) => format!("{min:+} to {max:+} 1 GiB pages could be had"),
     };
@@ -184,7 +190,7 @@ fn why(stock: &TrackComparison, spb: &TrackComparison) -> String {
 
 fn price(spb: &TrackComparison) -> String {
     let mut text = format!(
-        "For it SPB moved {}, reclaimed {} and refused {} requests that the kernel served",
+        "Its price: SPB moved {}, reclaimed {} and refused {} requests that the kernel served",
         pages_text(spb.moved_pages),
         pages_text(spb.reclaimed_pages),
         bounds_text(spb.refused)
@@ -198,8 +204,14 @@ fn price(spb: &TrackComparison) -> String {
     text + "."
 }
 
-fn gain_text(min: i64, max: i64) -> String {
-    if min == max { min.to_string() } else { format!("{min} to {max}") }
+/// `1 more region`, `2 to 5 more regions`.
+fn more(min: i64, max: i64, noun: &str, more: &str) -> String {
+    let ending = if max == 1 { "" } else { "s" };
+    if min == max {
+        format!("{max} {more} {noun}{ending}")
+    } else {
+        format!("{min} to {max} {more} {noun}{ending}")
+    }
 }
 
 /// A count, or a range of counts.

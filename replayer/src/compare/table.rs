@@ -73,10 +73,17 @@ pub(crate) fn put_trace(lines: &mut Lines, trace: &TraceReport) {
     lines.put(
         "not traced",
         format_args!(
-            "{} frees and {} allocations matched nothing; {} pages put right",
+            "{} frees and {} allocations matched nothing;",
             grouped(events.unmatched_frees),
             grouped(events.unmatched_allocs),
-            grouped(events.repaired_pages)
+        ),
+    );
+    lines.put(
+        "",
+        format_args!(
+            "{} pages put right, {} deduced from their frees",
+            grouped(events.repaired_pages),
+            grouped(trace.anomalies.backfilled_pages)
         ),
     );
     for fidelity in &trace.fidelity {
