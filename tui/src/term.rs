@@ -2,8 +2,8 @@
 
 use std::io::{self, Stdout, stdout};
 use std::panic;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once};
 use std::thread::{self, ThreadId};
 
 use crossterm::cursor::{Hide, Show};
@@ -16,6 +16,8 @@ use ratatui::backend::CrosstermBackend;
 
 /// Whether the terminal is in our hands.
 static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Messages of panics of other threads, while the terminal was in our hands.
+static UNSAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// The panic hook is installed once for the process.
 static HOOK: Once = Once::new();
 
@@ -27,8 +29,8 @@ pub struct Screen {
 impl Screen {
     /// Takes the terminal over: raw mode, alternate screen, no cursor.
     ///
-    /// A panic of the calling thread gives it back before its message is printed. A panic of
-    /// another thread is silent: it is that thread's owner who shows it.
+    /// A panic of the calling thread gives it back before its message is printed. The message of
+    /// another thread's panic is printed once the terminal is given back.
     ///
     /// # Errors
     /// If standard output is no terminal that can do this.
@@ -71,6 +73,9 @@ pub fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = execute!(stdout(), LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
+        for message in UNSAID.lock().map(|mut m| std::mem::take(&mut *m)).unwrap_or_default() {
+            eprintln!("{message}");
+        }
     }
 }
 
@@ -79,6 +84,10 @@ fn install_hook(owner: ThreadId) {
     panic::set_hook(Box::new(move |info| {
         let taken = TAKEN.load(Ordering::SeqCst);
         if taken && thread::current().id() != owner {
+            let name = thread::current().name().unwrap_or("unnamed").to_owned();
+            if let Ok(mut unsaid) = UNSAID.lock() {
+                unsaid.push(format!("thread {name}: {info}"));
+            }
             return;
         }
         restore();

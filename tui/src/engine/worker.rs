@@ -147,6 +147,13 @@ impl Worker {
         if let Frame::End(end) = frame {
             self.outbox.send(Update::End(Arc::new((**end).clone())))?;
         }
+        if !replay.streaming {
+            // Tracks that begin from boot take seconds to build; the kernel's is there at once.
+            let kernel_only = replay.tracks.sample_with(&[]);
+            replay.streaming = true;
+            self.outbox.send(Update::Sample(Arc::new(kernel_only)))?;
+            self.outbox.send(Update::Phase(Phase::Streaming))?;
+        }
         if replay.tracks.time_ns() >= replay.next_sample_ns {
             replay.next_sample_ns = replay.tracks.time_ns() + self.settings.sample_every_ns;
             self.sample(progress)?;
@@ -166,10 +173,6 @@ impl Worker {
         self.outbox.send(Update::Sample(Arc::new(sample)))?;
         if let Some(share) = progress {
             self.outbox.send(Update::Progress(share))?;
-        }
-        if !replay.streaming {
-            replay.streaming = true;
-            self.outbox.send(Update::Phase(Phase::Streaming))?;
         }
         Ok(())
     }

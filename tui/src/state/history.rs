@@ -4,6 +4,7 @@
 //! of live data in its older part, so that the recent past stays fine; those of a recording
 //! everywhere, so that all of it is equally fine.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use fragscope_replay::observe::Sample;
@@ -43,13 +44,14 @@ impl History {
         History { thinning, ..History::default() }
     }
 
-    /// Adds a sample. One that is not younger than the last is dropped: after a reconnection to
-    /// a host that was restarted, see [`History::clear`].
+    /// Adds a sample; it replaces one of the same time. An older one is dropped: for a host that
+    /// was restarted, see [`History::clear`].
     pub fn push(&mut self, sample: Arc<Sample>) {
-        if self.newest().is_some_and(|last| sample.time_ns <= last.time_ns) {
-            return;
+        match self.newest().map(|last| sample.time_ns.cmp(&last.time_ns)) {
+            Some(Ordering::Less) => return,
+            Some(Ordering::Equal) => self.pop(),
+            _ => self.drop_close(),
         }
-        self.drop_close();
         self.bytes += size_bytes(&sample);
         self.samples.push(sample);
         let full = self.samples.len() > SAMPLES_MAX || self.bytes > BYTES_MAX;
@@ -99,8 +101,13 @@ impl History {
         if let [.., before, last] = self.samples.as_slice()
             && last.time_ns - before.time_ns < self.spacing_ns
         {
-            self.bytes -= size_bytes(last);
-            self.samples.pop();
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(sample) = self.samples.pop() {
+            self.bytes -= size_bytes(&sample);
         }
     }
 
@@ -188,7 +195,17 @@ mod tests {
     #[test]
     fn a_sample_from_the_past_is_not_kept() {
         let mut history = History::default();
-        [10, 20, 20, 15].into_iter().for_each(|t| history.push(sample(t)));
+        [10, 20, 15].into_iter().for_each(|t| history.push(sample(t)));
         assert_eq!(history.samples().len(), 2);
+    }
+
+    #[test]
+    fn a_sample_of_the_same_time_replaces_the_one_before() {
+        let mut history = History::default();
+        [10, 20].into_iter().for_each(|t| history.push(sample(t)));
+        let better = Arc::new(Sample { floor_1g: 7, ..(*sample(20)).clone() });
+        history.push(better);
+        assert_eq!(history.samples().len(), 2);
+        assert_eq!(history.newest().map(|s| s.floor_1g), Some(7));
     }
 }

@@ -50,6 +50,7 @@ pub fn warnings(host: &Host) -> Vec<Warning> {
     };
     say(&mut list, Severity::Notable, host.fallback.clone());
     if let Some(sample) = host.shown() {
+        say(&mut list, Severity::Reading, building(host, sample));
         list.extend(lost(sample));
         list.extend(diverging(sample));
         say(&mut list, Severity::Notable, rings_filling(sample));
@@ -79,6 +80,11 @@ pub fn cause_name(cause: LossCause) -> &'static str {
         LossCause::BadRecord => "bad record",
         LossCause::SlowConsumer => "slow consumer",
     }
+}
+
+fn building(host: &Host, sample: &Sample) -> Option<String> {
+    (sample.tracks.len() == 1 && host.is_growing())
+        .then(|| "the stock and spb tracks are being built".to_owned())
 }
 
 fn lost(sample: &Sample) -> Option<Warning> {
