@@ -1,7 +1,7 @@
 //! Everything re-derived from scratch. For tests and debug builds.
 //!
 //! What must hold: each frame is in exactly one state, each free block on exactly one list of its
-//! order and its pageblock's type; counts, accounts and the census are the sums over frames;
+//! order and its pageblock's type; no pageblock stays isolated; counts, accounts and the census are the sums over frames;
 //! merging is complete but for buddies of at least a pageblock whose types do not merge, and for
 //! zone edges.
 
@@ -13,6 +13,7 @@ use super::flavour::{Flavour, Word};
 use super::frames::{Frame, FrameState, FrameWord, Mark};
 use super::geometry::RegionId;
 use super::page_alloc::Mm;
+use super::pageblock::BlockFlags;
 use super::placement::Placement;
 use super::zone::Zone;
 
@@ -33,6 +34,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     pub fn check(&self) {
         let buddy = &self.buddy;
         buddy.check_frames();
+        for block in buddy.blocks.online() {
+            let isolated = buddy.blocks.has(block, BlockFlags::ISOLATE);
+            assert!(!isolated, "{block:?} is still isolated");
+        }
         for zone in &buddy.zones {
             buddy.check_zone(zone);
         }
@@ -58,8 +63,8 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
             let word = self.frames.word(frame);
             let pages = self.check_block(frame, word);
             if word.state() != FrameState::Absent {
-                let region = self.geometry.region_of(frame);
                 for inner in frame..frame + pages {
+                    let region = self.geometry.region_of(inner);
                     let content = match word.state() {
                         FrameState::Allocated => self.frames.word(inner).content(),
                         _ => word.content(),

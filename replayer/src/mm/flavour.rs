@@ -2,16 +2,20 @@
 //!
 //! Per-page metadata are words behind `&self`; the locks below say who may change them. With
 //! [`Up`] a word is a `Cell` and costs nothing; with [`Smp`] it is a relaxed atomic that a lock
-//! guards, so neither flavour needs unsafe code.
+//! guards, so neither flavour needs unsafe code. `Checked` (with `--cfg loom`) runs the same source
+//! under a checker that tries the interleavings of threads.
 
 use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use bytemuck::Zeroable;
+#[cfg(loom)]
+pub mod checked;
 
 /// A shared word of type `T`.
-pub trait Word<T: Copy>: Default + Zeroable {
+pub trait Word<T: Copy>: Default {
+    /// Rows of words, all 0; untouched rows cost address space only.
+    fn zeroed<const N: usize>(rows: usize) -> Box<[[Self; N]]>;
     /// Reads it.
     fn get(&self) -> T;
     /// Writes it.
@@ -34,6 +38,9 @@ pub trait Word<T: Copy>: Default + Zeroable {
 macro_rules! words {
     ($($int:ty, $atomic:ty);*) => {$(
         impl Word<$int> for Cell<$int> {
+            fn zeroed<const N: usize>(rows: usize) -> Box<[[Self; N]]> {
+                bytemuck::allocation::zeroed_slice_box(rows)
+            }
             #[inline]
             fn get(&self) -> $int {
                 Cell::get(self)
@@ -64,6 +71,9 @@ macro_rules! words {
             }
         }
         impl Word<$int> for $atomic {
+            fn zeroed<const N: usize>(rows: usize) -> Box<[[Self; N]]> {
+                bytemuck::allocation::zeroed_slice_box(rows)
+            }
             #[inline]
             fn get(&self) -> $int {
                 self.load(Ordering::Relaxed)
@@ -111,7 +121,8 @@ pub trait Lock: Default + Debug {
 
     /// Takes it if it is free, until the guard is dropped.
     fn try_guard(&self) -> Option<Guard<'_, Self>> {
-        self.try_lock().then_some(Guard(self))
+        // Lazily: a guard that is dropped would give back a lock that somebody else holds.
+        self.try_lock().then(|| Guard(self))
     }
 }
 
@@ -133,6 +144,33 @@ pub trait Flavour: Debug + 'static {
     type U64: Word<u64> + Debug;
     /// A lock.
     type Lock: Lock;
+
+    /// Lets time pass for somebody who waits for another CPU.
+    fn relax() {
+        std::hint::spin_loop();
+    }
+
+    /// Whether a fault is to be made, to see that the checker's tests can fail. Never, but under
+    /// the checker.
+    #[inline]
+    fn has(_: Fault) -> bool {
+        false
+    }
+}
+
+/// A fault of the free path's protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A remote push stores the new top without looking whether it changed.
+    PushByStore,
+    /// A CPU that comes online leaves what was pushed while it was dead.
+    OnlineWithoutAbsorb,
+    /// A CPU that goes re-initialises its list of owned pageblocks.
+    ReinitOwned,
+    /// A lock that is only tried is taken for free.
+    TryLockSucceeds,
+    /// A rebuild of the zonelists is announced only when it is over.
+    AnnouncedLate,
 }
 
 /// One thread, no atomics. A lock taken twice fails, as it must for a nested interrupt.
@@ -147,6 +185,11 @@ impl Flavour for Up {
     type U32 = Cell<u32>;
     type U64 = Cell<u64>;
     type Lock = UpLock;
+
+    /// There is no other CPU.
+    fn relax() {
+        panic!("the only CPU waits for itself: that never ends");
+    }
 }
 
 impl Flavour for Smp {
@@ -204,6 +247,7 @@ mod tests {
         {
             let _guard = lock.guard();
             assert!(lock.try_guard().is_none());
+            assert!(lock.try_guard().is_none(), "a refused guard must not give the lock back");
         }
         assert!(lock.try_guard().is_some());
     }

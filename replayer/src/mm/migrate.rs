@@ -1,4 +1,8 @@
 //! Moving allocated blocks to other frames: contents, owners and the census follow.
+//!
+//! The kernel isolates a page from its users before it moves it. The model has no users: whoever
+//! shares an allocator between threads must not free a block that another thread may be moving,
+//! so threads run with compaction, reclaim and evacuation switched off.
 
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::page::{Content, CpuId, Migratetype};

@@ -475,6 +475,7 @@ pub(crate) fn counters_of_suite<A: PageAllocator>(runs: usize) -> BTreeMap<Strin
         let settings = Settings {
             swap: true,
             kswapd_reclaim: run % 2 == 0,
+            direct_reclaim: run % 4 != 1,
             ..small_settings(machine.pageblock_order)
         };
         let mut oracle = Oracle::<A>::new(&snapshot(&machine, &runs), &settings, false);

@@ -1,7 +1,9 @@
 //! The stock allocator under the common suite.
 
+mod live;
 mod loading;
 mod rules;
+mod threads;
 
 use super::flavour::{Smp, Up};
 use super::testing::{allocator_suite, counters_of_suite};
