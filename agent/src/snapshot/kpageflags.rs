@@ -11,6 +11,7 @@ use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{Content, MAX_PAGE_ORDER, Pfn, PfnRange, REGION_ORDER, REGION_PAGES};
 use fragscope_trace::snapshot::{ChunkTime, PageRun, Snapshot, SnapshotRole, SnapshotSource};
 
+use super::grow::find_present;
 use super::runs::{self, Block, RunBuilder, State};
 use super::{CHUNK_PAGES, Limits, SnapshotError, chunks, now_ns, spans};
 
@@ -70,6 +71,26 @@ pub fn take(
         pageblocks: Vec::new(),
         lists: Vec::new(),
         notes,
+    })
+}
+
+/// Frames among `candidates` that show flags now, without reserved ones.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(crate) fn present_in(candidates: &[PfnRange]) -> Result<Vec<PfnRange>, SnapshotError> {
+    let file = File::open(PATH).map_err(SnapshotError::KpageFlags)?;
+    find_present(candidates, |range| {
+        let mut buffer = vec![0; range.pages() as usize * 8];
+        let flags = read_chunk(&file, range, &mut buffer)?;
+        let mut present = RunBuilder::default();
+        for (index, flags) in flags.into_iter().enumerate() {
+            if flags & !NO_MEANING != 0 && flags & RESERVED == 0 {
+                let at = range.start.offset(index as u64);
+                present.push(at, 1, State::new(Content::Unknown, 0));
+            }
+        }
+        Ok(present.finish().iter().map(PageRun::range).collect())
     })
 }
 

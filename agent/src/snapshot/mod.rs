@@ -5,6 +5,7 @@
 //! * [`kpageflags`]: `/proc/kpageflags`, where BPF cannot be used.
 
 mod classify;
+pub mod grow;
 pub mod kernel;
 pub mod kpageflags;
 mod layout;

@@ -1,7 +1,9 @@
 //! The choice between the two sources.
 
+use fragscope_trace::page::PfnRange;
 use fragscope_trace::snapshot::{Snapshot, SnapshotRole, SnapshotSource};
 
+use super::grow::Absences;
 use super::struct_pages::StructPages;
 use super::{Limits, SnapshotError, kpageflags};
 use crate::bpf::calibrate::Vmemmap;
@@ -73,5 +75,25 @@ impl Snapshotter {
             snapshot.notes.insert(0, format!("struct pages can't be read: {reason}"));
         }
         Ok(snapshot)
+    }
+
+    /// Frames that got memory since `absences` was made or updated: only zones whose `managed`
+    /// has grown are looked at, and of them only frames that had none. Reserved frames are left
+    /// out. Without growth this costs one look at `/proc/zoneinfo`.
+    ///
+    /// # Errors
+    /// If the source fails.
+    pub fn grown(&mut self, absences: &mut Absences) -> Result<Vec<PfnRange>, SnapshotError> {
+        let machine = read_machine()?;
+        let candidates = absences.candidates(&machine);
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let present = match &mut self.struct_pages {
+            Some(struct_pages) => struct_pages.present_in(&candidates)?,
+            None => kpageflags::present_in(&candidates)?,
+        };
+        absences.remove(&present);
+        Ok(present)
     }
 }

@@ -6,15 +6,17 @@
 use std::time::{Duration, Instant};
 
 use fragscope_trace::machine::Machine;
-use fragscope_trace::page::{CpuId, Pfn, PfnRange};
+use fragscope_trace::page::{Content, CpuId, Pfn, PfnRange};
 use fragscope_trace::snapshot::{ChunkTime, PageRun, Snapshot, SnapshotRole, SnapshotSource};
 
-use super::kernel::{KernelError, KernelMemory, ReadError, ReadKernel};
+use super::classify::{Pages, Seen};
+use super::grow::find_present;
+use super::kernel::{KernelError, KernelMemory, ReadError, ReadKernel, mapped};
 use super::layout::Layout;
 use super::lists::Links;
 use super::pageblocks::PageblockTypes;
 use super::resolve::{Resolved, resolve};
-use super::runs::{self, Block};
+use super::runs::{self, Block, RunBuilder, State};
 use super::scan::{Node, Scan};
 use super::sections::Sections;
 use super::zones::Places;
@@ -131,6 +133,31 @@ impl StructPages {
 
     fn links<'n>(&self, nodes: &'n [Node], machine: &Machine) -> Links<'n> {
         Links::new(nodes, self.vmemmap, self.layout.page.list, machine.end_pfn())
+    }
+
+    /// Frames among `candidates` whose struct pages are initialised now, without reserved ones.
+    ///
+    /// # Errors
+    /// If the program cannot be run.
+    pub(crate) fn present_in(
+        &mut self,
+        candidates: &[PfnRange],
+    ) -> Result<Vec<PfnRange>, SnapshotError> {
+        let StructPages { kernel, layout, vmemmap, .. } = self;
+        let page = layout.page;
+        find_present(candidates, |range| {
+            let bytes = (range.pages() * page.bytes) as usize;
+            let words = mapped(kernel.read(vmemmap.page_address(range.start.0), bytes))?;
+            let mut present = RunBuilder::default();
+            for (index, words) in words.unwrap_or_default().chunks(page.words()).enumerate() {
+                let seen = Pages::new(&page, words).see();
+                if !matches!(seen, Seen::Block(Content::Absent | Content::Reserved, _)) {
+                    let at = range.start.offset(index as u64);
+                    present.push(at, 1, State::new(Content::Unknown, 0));
+                }
+            }
+            Ok(present.finish().iter().map(PageRun::range).collect())
+        })
     }
 
     /// Copies all chunks that hold RAM and hands them to the scan.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fragscope_agent::machine::{read_machine, read_zones};
 use fragscope_agent::proc::pagetypeinfo::{self, Count, PageTypeInfo};
 use fragscope_agent::proc::vmstat;
+use fragscope_agent::snapshot::grow::Absences;
 use fragscope_agent::snapshot::report::Report;
 use fragscope_agent::snapshot::source::{Snapshotter, SourceChoice};
 use fragscope_agent::snapshot::{Limits, SnapshotError, kpageflags};
@@ -377,4 +378,38 @@ fn the_command_prints_json() {
     }
     let wrong = common::agent().args(["snapshot", "--source", "tea"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+/// Memory that the kernel initialises lazily is found when it arrives, frame by frame.
+#[test]
+#[ignore = "touches gigabytes, and only tells something on a host that initialises memory lazily"]
+fn growth_is_found() {
+    let Some(_turn) = common::turn() else { return };
+    const STEP_MIB: usize = 512;
+    const STEPS: usize = 16;
+    let mut snapshotter = struct_pages();
+    let snapshot = take(&mut snapshotter);
+    let mut absences = Absences::of(&snapshot);
+    let absent_before: u64 = absences.ranges().iter().map(|r| r.pages()).sum();
+    let managed = |zones: &[Zone]| zones.iter().map(|z| z.managed_pages).sum::<u64>();
+    let before = managed(&snapshot.machine.zones);
+    assert_eq!(snapshotter.grown(&mut absences).unwrap(), []);
+
+    let mut held = Vec::new();
+    let mut after = before;
+    while after == before && held.len() < STEPS {
+        held.push(vec![1u8; STEP_MIB << 20]);
+        after = managed(&read_zones().unwrap());
+    }
+    let begun = Instant::now();
+    let found = snapshotter.grown(&mut absences).unwrap();
+    let took = begun.elapsed();
+    drop(held);
+    let pages: u64 = found.iter().map(|r| r.pages()).sum();
+    println!("{before} -> {after} managed; found {pages} in {took:?}: {found:?}");
+    println!("{absent_before} frames were without memory");
+    if after > before {
+        // Growth may go on between the two reads.
+        assert!(pages >= after - before, "{pages} of {}", after - before);
+    }
 }
