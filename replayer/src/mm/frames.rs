@@ -209,8 +209,8 @@ impl<F: Flavour> Frames<F> {
     pub fn new(frames: u64, lists: u32) -> Frames<F> {
         assert!(frames <= MAX_FRAMES, "{frames} frames: at most {MAX_FRAMES} are supported");
         assert!(lists < HEAD, "{lists} lists: at most {HEAD} are supported");
-        let frames = bytemuck::allocation::zeroed_slice_box(frames as usize);
-        let heads: Box<[[F::U32; 2]]> = bytemuck::allocation::zeroed_slice_box(lists as usize);
+        let frames = F::U32::zeroed(frames as usize);
+        let heads: Box<[[F::U32; 2]]> = F::U32::zeroed(lists as usize);
         for (id, head) in heads.iter().enumerate() {
             let own = id as u32 | HEAD;
             head[0].set(own);

@@ -39,6 +39,7 @@ pub mod reclaim;
 pub mod request;
 pub mod rmqueue;
 pub mod scanner;
+pub mod sequence;
 pub mod settings;
 pub mod slowpath;
 pub mod spb;

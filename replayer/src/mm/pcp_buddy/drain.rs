@@ -16,19 +16,19 @@ use crate::mm::zone::Zone;
 use super::{Cached, OwningPcp, TYPES};
 
 /// Blocks that the work list holds; when more came, all lists are looked at.
-const FRESH_MAX: usize = 2048;
+const FRESH_MAX: usize = if cfg!(loom) { 8 } else { 2048 };
 
 /// Heads of marked blocks put on the lists since the last merge. Some may have left since.
 #[derive(Debug)]
 pub(super) struct Fresh<F: Flavour> {
-    frames: Box<[F::U32]>,
+    frames: Box<[[F::U32; 1]]>,
     /// How many came; above [`FRESH_MAX`] only the first were kept.
     came: F::U32,
 }
 
 impl<F: Flavour> Default for Fresh<F> {
     fn default() -> Self {
-        let frames = bytemuck::allocation::zeroed_slice_box(FRESH_MAX);
+        let frames = F::U32::zeroed(FRESH_MAX);
         Fresh { frames, came: F::U32::default() }
     }
 }
@@ -37,7 +37,7 @@ impl<F: Flavour> Fresh<F> {
     #[inline]
     pub(super) fn add(&self, frame: Frame) {
         let came = self.came.get();
-        if let Some(slot) = self.frames.get(came as usize) {
+        if let Some([slot]) = self.frames.get(came as usize) {
             slot.set(frame);
             self.came.set(came + 1);
         } else {
@@ -48,7 +48,8 @@ impl<F: Flavour> Fresh<F> {
     /// The blocks, ascending; `None` if more came than were kept. Empties the list.
     fn take(&self) -> Option<Vec<Frame>> {
         let came = self.came.swap(0) as usize;
-        let mut frames: Vec<Frame> = self.frames.get(..came)?.iter().map(Word::get).collect();
+        let mut frames: Vec<Frame> =
+            self.frames.get(..came)?.iter().map(|[slot]| slot.get()).collect();
         frames.sort_unstable();
         frames.dedup();
         Some(frames)

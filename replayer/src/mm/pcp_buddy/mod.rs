@@ -20,7 +20,7 @@ use fragscope_trace::page::{Content, Migratetype};
 use super::buddy::Buddy;
 use super::cache::Cache;
 use super::flags::AllocFlags;
-use super::flavour::{Flavour, Lock, Word};
+use super::flavour::{Fault, Flavour, Lock, Word};
 use super::frames::{Frame, FrameState, FrameWord, ListId, Mark};
 use super::geometry::{CpuIndex, Geometry};
 use super::pcp_limits::{self, Limits};
@@ -385,7 +385,9 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
         for (_, set) in self.sets_on(buddy, cpu) {
             let _guard = set.lock.guard();
             set.dead.set(0);
-            set.absorb(buddy);
+            if !F::has(Fault::OnlineWithoutAbsorb) {
+                set.absorb(buddy);
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 use fragscope_trace::page::Content;
 
 use crate::mm::buddy::Buddy;
-use crate::mm::flavour::{Flavour, Lock, Word};
+use crate::mm::flavour::{Fault, Flavour, Lock, Word};
 use crate::mm::frames::{Frame, FrameWord, Mark};
 use crate::mm::pcp_limits;
 use crate::mm::placement::Placement;
@@ -39,6 +39,9 @@ impl<F: Flavour> RemoteFrees<F> {
         loop {
             let top = self.top.get();
             buddy.frames.set_note(frame, top);
+            if F::has(Fault::PushByStore) {
+                return self.top.set(frame + 1);
+            }
             if self.top.replace_if(top, frame + 1) {
                 return;
             }
@@ -151,6 +154,9 @@ impl<F: Flavour> OwningPcp<F> {
         self.dead.set(1);
         self.drain_until_empty(buddy, zone);
         let _zone_guard = buddy.lock(zone);
+        if F::has(Fault::ReinitOwned) {
+            return buddy.blocks.forget_owned(self.owned);
+        }
         while let Some(block) = buddy.blocks.first_owned(self.owned) {
             buddy.blocks.unlist_owned(block);
         }
