@@ -140,7 +140,8 @@ pub trait PageAllocator: Sized {
     /// workers. Time never goes back; an earlier time than the last is ignored.
     fn advance(&self, now: TimeNs);
 
-    /// Gives it new memory (hotplug, lazy initialisation). Pages that it has already are skipped.
+    /// Gives it new memory (hotplug, lazy initialisation, pages reserved at boot that are freed
+    /// now). Pages that it has already are skipped.
     fn grow(&self, range: PfnRange);
 
     /// Takes memory away, migrating what is movable. Returns the pages taken; what cannot be

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use fragscope_trace::machine::{Machine, ZoneKind};
-use fragscope_trace::page::{Content, CpuId, PfnRange};
+use fragscope_trace::page::{Content, CpuId, Migratetype, PfnRange};
 
 use super::buddy::ListEnd;
 use super::cache::Cache;
@@ -78,19 +78,20 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
     }
 
-    /// Gives the allocator the pages of a range that it does not have yet, as hotplug does: in
-    /// the largest aligned blocks, to list tails. Returns the pages.
+    /// Gives the allocator the pages of a range that it does not have yet (absent, or reserved at
+    /// boot until now), as hotplug does: in the largest aligned blocks, to list tails. Returns
+    /// the pages.
     pub(super) fn grow_range(&self, range: PfnRange) -> u64 {
         let frames = u64::from(self.buddy.frames.len());
         let (mut frame, end) = (range.start.0, range.end.0.min(frames));
         let mut pages = 0;
         while frame < end {
-            let order = self.largest_absent(frame as Frame, end);
-            if let Some(order) = order {
-                self.grow_block(frame as Frame, order);
+            let new = self.largest_new(frame as Frame, end);
+            if let Some((order, from)) = new {
+                self.grow_block(frame as Frame, order, from);
                 pages += 1 << order;
             }
-            frame += 1 << order.unwrap_or(0);
+            frame += 1 << new.map_or(0, |(order, _)| order);
         }
         if pages > 0 {
             self.buddy.counters.grown_pages.add(pages);
@@ -99,11 +100,17 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         pages
     }
 
-    /// The order of the largest aligned block at a frame that is absent, below `end`, and inside
-    /// its zone.
-    fn largest_absent(&self, frame: Frame, end: u64) -> Option<u8> {
+    /// The order of the largest aligned block of new pages at a frame, below `end` and inside its
+    /// zone, and what these pages are so far.
+    fn largest_new(&self, frame: Frame, end: u64) -> Option<(u8, Content)> {
         let buddy = &self.buddy;
         let zone = buddy.zone(buddy.geometry.zone_of(frame)?);
+        let state = buddy.frames.word(frame).state();
+        let from = match state {
+            FrameState::Absent => Content::Absent,
+            FrameState::Reserved => Content::Reserved,
+            _ => return None,
+        };
         let fits = |order: &u8| {
             let last = u64::from(frame) + (1 << order) - 1;
             frame & ((1 << order) - 1) == 0
@@ -111,29 +118,30 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
                 && (zone.start..zone.end).contains(&frame)
                 && last < u64::from(zone.end)
                 && buddy.geometry.in_zone(last as Frame, zone.id)
-                && (frame..=last as Frame)
-                    .all(|f| buddy.frames.word(f).state() == FrameState::Absent)
+                && (frame..=last as Frame).all(|f| buddy.frames.word(f).state() == state)
         };
-        (0..=buddy.geometry.max_order).take_while(fits).last()
+        (0..=buddy.geometry.max_order).take_while(fits).last().map(|order| (order, from))
     }
 
-    fn grow_block(&self, frame: Frame, order: u8) {
+    fn grow_block(&self, frame: Frame, order: u8, from: Content) {
         let buddy = &self.buddy;
         let zone = buddy.zone_of(frame);
         for block in buddy.pageblocks_of(frame, order) {
             if !buddy.blocks.has(block, BlockFlags::ONLINE) {
-                buddy.blocks.set_migratetype(block, fragscope_trace::page::Migratetype::Movable);
+                buddy.blocks.set_migratetype(block, Migratetype::Movable);
             }
             self.bring_online(block);
         }
         for inner in frame..frame + (1 << order) {
             buddy.frames.set_word(inner, FrameWord::free_tail());
         }
-        buddy.shift(frame, order, Content::Absent, Content::Free);
+        buddy.shift(frame, order, from, Content::Free);
         zone.managed.add(1 << order);
-        zone.present.add(1 << order);
+        if from == Content::Absent {
+            zone.present.add(1 << order);
+        }
         let _guard = buddy.lock(zone);
-        buddy.free_one_page(zone, frame, order, buddy.migratetype(frame), ListEnd::Tail);
+        buddy.free_pieces(zone, frame, order, Content::Free, ListEnd::Tail);
     }
 
     /// `offline_pages`: takes the pages of a range away, moving out what can move. Returns how

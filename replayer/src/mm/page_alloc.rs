@@ -200,6 +200,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             match self.scan_zones(context, flags) {
                 Scan::Taken(taken) => return Ok(Some(taken)),
                 Scan::Restart => {
+                    self.buddy.counters.nofragment_dropped.add(1);
                     flags -= AllocFlags::NOFRAGMENT | AllocFlags::NOFRAG_TAINTED_OK;
                     continue;
                 }

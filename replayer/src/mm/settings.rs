@@ -203,8 +203,6 @@ settings! {
         "compact directly when a high-order request fails";
     kcompactd_interval_ms: u64 = 500, Read, "mm/compaction.c: kcompactd",
         "virtual time between checks of the proactive compactor; 0 switches it off";
-    compact_unevictable: bool = true, Read, "mm/compaction.c: compact_unevictable_allowed",
-        "mlocked pages may migrate (they are not told apart in a trace)";
     // The model's own reclaim: the kernel's reclaim is in the trace already.
     direct_reclaim: bool = true, Model, "reclaim beyond what the trace shows",
         "drop file pages when a request that may reclaim would fail otherwise";
@@ -228,7 +226,7 @@ settings! {
     p10: bool = true, Read, "patch 10",
         "superpageblocks are walked fullest first (off: one bucket)";
     p11: bool = true, Read, "patch 11",
-        "fallbacks look in the preferred category first (off: all superpageblocks by fullness alone)";
+        "claims look in the preferred category first (off: for the largest block, wherever it is)";
     p12: bool = true, Read, "patch 12",
         "movable refills take whole pageblocks from the fullest clean superpageblock, and bulk allocation follows the NOFRAGMENT rule";
     p15: bool = true, Read, "patch 15",

@@ -274,9 +274,9 @@ impl<A: PageAllocator> Oracle<A> {
                 self.managed -= self.mm.shrink(PfnRange::new(Pfn(*frame), *pages));
             }
             Step::Grow { frame, pages } => {
-                let before = total(&self.mm);
+                let had = total(&self.mm) - reserved(&self.mm);
                 self.mm.grow(PfnRange::new(Pfn(*frame), *pages));
-                self.managed += total(&self.mm) - before;
+                self.managed += total(&self.mm) - reserved(&self.mm) - had;
             }
         }
         self.forget_evicted();
