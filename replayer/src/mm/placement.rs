@@ -260,6 +260,17 @@ pub trait Placement<F: Flavour>: Sized + Debug {
         true
     }
 
+    /// Free blocks below `limit_order` that compaction should use as targets before it scans for
+    /// others, best first; at least `pages` pages if there are so many.
+    fn preferred_targets(
+        _buddy: &Buddy<F, Self>,
+        _zone: &Zone<F>,
+        _limit_order: u8,
+        _pages: u32,
+        _into: &mut Vec<Frame>,
+    ) {
+    }
+
     /// Starts that a contiguous allocation of `order` tries before it scans the zone.
     fn contig_candidates(
         _buddy: &Buddy<F, Self>,

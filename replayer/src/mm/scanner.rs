@@ -170,6 +170,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         let state = &zone.compaction;
         let geometry = &self.buddy.geometry;
         let low = geometry.pageblock(state.migrate_pfn.get().max(zone.start + 1) - 1);
+        self.isolate_preferred(zone, goal, pages, low);
         while state.isolated_pages.get() < pages {
             let free = state.free_pfn.get();
             let block = geometry.pageblock(free.max(1) - 1);
@@ -186,6 +187,28 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             }
             if state.isolated_pages.get() < pages {
                 state.free_pfn.set(start);
+            }
+        }
+    }
+
+    /// Isolates the targets that the policy prefers, as far as they lie above the pageblock where
+    /// the migration scanner is, so that nothing is moved twice.
+    fn isolate_preferred(&self, zone: &Zone<F>, goal: &Goal, pages: u32, low: PageblockId) {
+        let buddy = &self.buddy;
+        let (state, limit) = (&zone.compaction, goal.order.min(buddy.geometry.pageblock_order));
+        let _guard = buddy.lock(zone);
+        let mut preferred = Vec::new();
+        P::preferred_targets(buddy, zone, limit, pages, &mut preferred);
+        for frame in preferred {
+            let order = buddy.frames.word(frame).order();
+            if state.isolated_pages.get() >= pages
+                || buddy.pageblock(frame) > low && !buddy.isolate_free_block(zone, frame, order)
+            {
+                return;
+            }
+            if buddy.pageblock(frame) > low {
+                buddy.frames.push_tail(state.list(order), frame);
+                state.isolated_pages.add(1 << order);
             }
         }
     }

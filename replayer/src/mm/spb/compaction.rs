@@ -1,13 +1,17 @@
-//! Where compaction may take pages from and put them (patches 38 and 39).
+//! Where compaction may take pages from and put them (patches 16, 38 and 39).
+
+use fragscope_trace::page::Migratetype;
 
 use crate::mm::buddy::Buddy;
 use crate::mm::flavour::Flavour;
+use crate::mm::frames::Frame;
 use crate::mm::geometry::PageblockId;
 use crate::mm::zone::Zone;
 
 use super::category::Category;
+use super::passes::ascending;
 use super::placement::Spb;
-use super::superpageblock::HasBit;
+use super::superpageblock::{HasBit, Orders};
 
 /// A tainted superpageblock without movable pageblocks is passed over as a whole (patch 38): the
 /// first pageblock behind it.
@@ -42,4 +46,34 @@ pub(super) fn is_target<F: Flavour>(
         && spbs.category(spb) == Category::Tainted
         && spbs.spb(spb).free() <= spbs.reserve(spb);
     !kept
+}
+
+/// Targets from the superpageblocks' own movable lists (patch 16), fragments only: clean ones
+/// from the fullest, so that compaction packs them.
+pub(super) fn preferred_targets<F: Flavour>(
+    buddy: &Buddy<F, Spb<F>>,
+    zone: &Zone<F>,
+    limit_order: u8,
+    pages: u32,
+    into: &mut Vec<Frame>,
+) {
+    if !buddy.settings.p16 {
+        return;
+    }
+    let spbs = buddy.placement.zone(zone.id);
+    let fragments = Orders::range(0, limit_order.saturating_sub(1));
+    let mut found = 0;
+    for spb in spbs.in_category(Category::Clean) {
+        let own = spbs.spb(spb).occupancy().orders(Migratetype::Movable);
+        for order in ascending(own.and(fragments)) {
+            let list = spbs.block_list(spb, order, Migratetype::Movable);
+            for frame in buddy.frames.iter(list) {
+                if found >= pages {
+                    return;
+                }
+                into.push(frame);
+                found += 1 << order;
+            }
+        }
+    }
 }

@@ -15,6 +15,7 @@ pub mod claim;
 mod compaction;
 pub mod content;
 mod contig;
+pub mod debugfs;
 pub mod evacuate;
 pub mod event;
 pub mod geometry;

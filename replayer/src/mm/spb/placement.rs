@@ -337,6 +337,16 @@ impl<F: Flavour> Placement<F> for Spb<F> {
         compaction::is_target(buddy, zone, block)
     }
 
+    fn preferred_targets(
+        buddy: &Buddy<F, Self>,
+        zone: &Zone<F>,
+        limit_order: u8,
+        pages: u32,
+        into: &mut Vec<Frame>,
+    ) {
+        compaction::preferred_targets(buddy, zone, limit_order, pages, into);
+    }
+
     fn contig_candidates(buddy: &Buddy<F, Self>, zone: &Zone<F>, order: u8, into: &mut Vec<Frame>) {
         contig::candidates(buddy, zone, order, into);
     }

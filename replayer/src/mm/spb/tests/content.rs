@@ -13,6 +13,7 @@ use crate::mm::pageblock::BlockFlags;
 use crate::mm::request::{FreeEntry, Request};
 use crate::mm::settings::Settings;
 use crate::mm::spb::category::Counts;
+use crate::mm::spb::debugfs;
 use crate::mm::spb::event::{Outcome, SpbEvent};
 
 use super::bed::*;
@@ -111,6 +112,19 @@ fn a_gigantic_page_isolates_its_superpageblock() {
     bed.mm.check_invariants();
     assert!(!bed.counts(0).contig_allocated);
     assert_eq!(bed.counts(0).free, BLOCKS);
+}
+
+/// The state as the series' debugfs file shows it, read back.
+#[test]
+fn p10_the_debugfs_file_shows_lists_and_counters() {
+    let bed = Bed::with(3, &settings(), &[(0, u64::from(SPB), Content::Gigantic)]);
+    bed.alloc(0, UNMOVABLE);
+    let zones = debugfs::state(&bed.mm.buddy);
+    let [zone] = &zones[..] else { panic!("one zone") };
+    let lists: Vec<_> = zone.lists.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    assert_eq!(lists, [("contig_alloc", 1), ("empty", 1), ("tainted/almost_empty", 1)]);
+    assert_eq!(zone.superpageblocks[1].unmovable, bed.counts(1).unmovable);
+    assert_eq!(debugfs::parse(&debugfs::print(&zones)).unwrap(), zones);
 }
 
 /// One random step: an order-n request of a type, or a free.

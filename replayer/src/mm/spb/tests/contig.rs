@@ -74,6 +74,22 @@ fn p17_direct_compaction_empties_a_candidate_for_a_huge_page() {
 }
 
 #[test]
+fn p16_targets_are_fragments_of_the_fullest_clean_superpageblock() {
+    let targets = |settings: &Settings| {
+        let spb = u64::from(SPB);
+        // Superpageblock 1 is nearly full, 2 nearly empty; both have one fragment of 8 pages.
+        let runs =
+            [(0, 1, Content::Kernel), (spb, spb - 40, Content::Anon), (2 * spb, 8, Content::Anon)];
+        let bed = Bed::with(3, settings, &runs);
+        let mut found = Vec::new();
+        Spb::preferred_targets(&bed.mm.buddy, bed.zone(), BLOCK_ORDER, 16, &mut found);
+        found
+    };
+    assert_eq!(targets(&settings()), [2 * SPB - 40, 2 * SPB + 8]);
+    assert!(targets(&without("p16")).is_empty());
+}
+
+#[test]
 fn p38_compaction_skips_tainted_superpageblocks_without_movable_pages() {
     let next = |settings: &Settings| {
         let bed = Bed::with(2, settings, &[(0, u64::from(SPB), Content::Slab)]);
