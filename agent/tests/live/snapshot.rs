@@ -15,7 +15,7 @@ use fragscope_agent::snapshot::report::Report;
 use fragscope_agent::snapshot::source::{Snapshotter, SourceChoice};
 use fragscope_agent::snapshot::{Limits, SnapshotError, kpageflags};
 use fragscope_trace::machine::{Zone, ZoneKind};
-use fragscope_trace::page::{Content, Migratetype, Pfn};
+use fragscope_trace::page::{Content, Migratetype, Pfn, PfnRange};
 use fragscope_trace::region::{RegionCensus, RegionState, census};
 use fragscope_trace::snapshot::{FreeList, Snapshot, SnapshotRole};
 
@@ -40,7 +40,7 @@ fn between(before: u64, value: u64, after: u64, margin: u64) -> bool {
 
 /// What must hold of every snapshot, whatever the host does.
 fn check_shape(snapshot: &Snapshot) {
-    let mut spans: Vec<_> = snapshot.machine.zones.iter().map(|z| z.span()).collect();
+    let mut spans: Vec<_> = snapshot.machine.zones.iter().map(Zone::span).collect();
     spans.sort_by_key(|s| s.start);
     let spanned: u64 = spans.iter().map(|s| s.pages()).sum();
     assert_eq!(snapshot.totals().iter().sum::<u64>(), spanned, "totals add up to the spans");
@@ -223,7 +223,7 @@ fn per_cpu_lists_equal_the_counts() {
 
 fn reserved_in(snapshot: &Snapshot, zone: &Zone) -> u64 {
     let reserved = snapshot.runs.iter().filter(|run| run.content == Content::Reserved);
-    reserved.filter_map(|run| run.range().intersect(zone.span())).map(|r| r.pages()).sum()
+    reserved.filter_map(|run| run.range().intersect(zone.span())).map(PfnRange::pages).sum()
 }
 
 /// Types of pageblocks, from the kernel's table or from the free lists, against the counts of
@@ -241,7 +241,7 @@ fn pageblock_types_equal_pagetypeinfo() {
         for (migratetype, count) in &shown.blocks {
             let of_type = snapshot.pageblocks.iter().filter(|(_, t)| t == migratetype);
             let pages: u64 =
-                of_type.filter_map(|(r, _)| r.intersect(zone.span())).map(|r| r.pages()).sum();
+                of_type.filter_map(|(r, _)| r.intersect(zone.span())).map(PfnRange::pages).sum();
             let found = pages.div_ceil(1 << info.pageblock_order);
             println!("{} {migratetype}: {found} found, {count} shown", zone.label());
             let margin = 8 + count / 50;
