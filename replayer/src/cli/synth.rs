@@ -1,13 +1,16 @@
 //! `fragscope-replay synth`: makes a trace of a machine that does not exist.
 
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufReader, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use fragscope_trace::reader::TraceReader;
+use serde::Serialize;
 
 use super::output::{self, Lines, bytes, duration, grouped, pages};
 use super::usage;
+use crate::synth::like::{Calibration, FitReport, calibrate, fit, measure};
 use crate::synth::presets::{PRESETS, preset};
 use crate::synth::workload::Workload;
 use crate::synth::{Generated, SynthError, generate};
@@ -18,6 +21,9 @@ pub(super) struct SynthArgs {
     /// The workload; `--list` shows what there is.
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     workload: Option<String>,
+    /// Measure this recording and make a workload like it; how well it fits is measured as well.
+    #[arg(long, value_name = "TRACE", conflicts_with_all = ["workload", "config"])]
+    like: Option<PathBuf>,
     /// A workload as JSON; `--print-config` shows one to begin with.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -58,7 +64,8 @@ pub(super) fn synth(args: &SynthArgs) -> Result<()> {
     if args.list {
         return output::text_out(&listing());
     }
-    let workload = resolve(args)?;
+    let calibration = args.like.as_deref().map(calibrated).transpose()?;
+    let workload = resolve(args, calibration.as_ref())?;
     if args.print_config {
         return output::json(&workload);
     }
@@ -74,7 +81,32 @@ pub(super) fn synth(args: &SynthArgs) -> Result<()> {
         // Standard output is the trace.
         return Ok(());
     }
-    if args.json { output::json(&generated) } else { output::text_out(&text(&generated)) }
+    let fit = calibration.map(|calibration| fitted(&calibration, path)).transpose()?;
+    let outcome = Outcome { generated, fit };
+    if args.json { output::json(&outcome) } else { output::text_out(&text(&outcome)) }
+}
+
+/// What was generated, and how well it fits the recording it was to be like.
+#[derive(Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    generated: Generated,
+    fit: Option<FitReport>,
+}
+
+fn open(path: &Path) -> Result<TraceReader<BufReader<File>>> {
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let reader = TraceReader::new(BufReader::with_capacity(1 << 20, file));
+    reader.with_context(|| path.display().to_string())
+}
+
+fn calibrated(path: &Path) -> Result<Calibration> {
+    calibrate(&mut open(path)?).with_context(|| path.display().to_string())
+}
+
+/// Measures the synthetic trace as the recording was measured.
+fn fitted(calibration: &Calibration, path: &Path) -> Result<FitReport> {
+    Ok(fit(&calibration.measured, &measure(&mut open(path)?)?))
 }
 
 fn generate_into(workload: &Workload, seed: u64, out: impl Write) -> Result<Generated> {
@@ -101,10 +133,11 @@ fn impossible(error: SynthError) -> anyhow::Error {
     }
 }
 
-fn resolve(args: &SynthArgs) -> Result<Workload> {
-    let mut workload = match (&args.workload, &args.config) {
-        (Some(name), _) => preset(name, args.memory).map_err(impossible)?,
-        (None, Some(path)) => {
+fn resolve(args: &SynthArgs, calibration: Option<&Calibration>) -> Result<Workload> {
+    let mut workload = match (calibration, &args.workload, &args.config) {
+        (Some(known), ..) => known.workload.clone(),
+        (None, Some(name), _) => preset(name, args.memory).map_err(impossible)?,
+        (None, None, Some(path)) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("reading {}", path.display()))?;
             let mut workload = Workload::from_json(&text).map_err(impossible)?;
@@ -113,7 +146,9 @@ fn resolve(args: &SynthArgs) -> Result<Workload> {
             }
             workload
         }
-        (None, None) => return Err(usage("give --workload NAME (see --list) or --config FILE")),
+        (None, None, None) => {
+            return Err(usage("give --workload NAME (see --list), --config FILE or --like TRACE"));
+        }
     };
     workload.machine.nodes = args.nodes.unwrap_or(workload.machine.nodes);
     workload.machine.cpus = args.cpus.unwrap_or(workload.machine.cpus);
@@ -131,7 +166,8 @@ fn listing() -> String {
     lines.into_text()
 }
 
-fn text(generated: &Generated) -> String {
+fn text(outcome: &Outcome) -> String {
+    let generated = &outcome.generated;
     let mut lines = Lines::default();
     lines.put("workload", format_args!("{}, seed {}", generated.workload, generated.seed));
     let (of_trace, of_event) = (
@@ -151,11 +187,33 @@ fn text(generated: &Generated) -> String {
         None => lines.put("memory ran low", "never"),
     }
     lines.put("reclaimed", pages(generated.reclaimed_pages));
+    if let Some(fit) = &outcome.fit {
+        put_fit(&mut lines, fit);
+    }
     lines.into_text()
 }
 
+fn put_fit(lines: &mut Lines, fit: &FitReport) {
+    lines.put("fit", "distances are 0 for equal, 1 for nothing in common");
+    lines.put("  rate", format_args!("{:.3} of the recording's", fit.rate_ratio));
+    lines.put("  flags", format_args!("{:.3}", fit.gfp_distance));
+    lines.put("  orders", format_args!("{:.3}", fit.order_distance));
+    lines.put("  lifetimes", format_args!("{:.3}", fit.lifetime_distance));
+    for class in &fit.classes {
+        let (recorded, synthetic) = (class.recorded_per_s, class.synthetic_per_s);
+        let (life, order) = (class.lifetime_distance, class.order_distance);
+        lines.put("", format_args!("{}", class.gfp));
+        lines.put(
+            "",
+            format_args!(
+                "  {recorded:.1}/s, here {synthetic:.1}/s; lifetimes {life:.3}, orders {order:.3}"
+            ),
+        );
+    }
+}
+
 /// `16G`, `512M`, or a number of bytes.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
@@ -172,7 +230,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// `480s`, `30m`, `2h`, or a number of seconds.
-fn parse_seconds(text: &str) -> Result<f64, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit {

@@ -7,14 +7,14 @@ use std::io::Write;
 use fragscope_trace::event::{SideKind, TimeNs};
 use fragscope_trace::header::{End, EndReason, Header};
 use fragscope_trace::machine::Machine;
+use fragscope_trace::snapshot::SnapshotRole;
 use fragscope_trace::writer::TraceWriter;
 use serde::Serialize;
 
 use super::SynthError;
 use super::cache::CacheLoad;
-use super::closing::closing_snapshot;
 use super::host::{Host, ns};
-use super::kernel::{Caller, Counts, Kernel};
+use super::kernel::{self, Caller, Counts, Kernel};
 use super::machine::Booted;
 use super::objects::ObjectLoad;
 use super::process::ProcessLoad;
@@ -22,6 +22,7 @@ use super::queue::{Queue, Task};
 use super::random::Rng;
 use super::slab::SlabLoad;
 use super::workload::{Shape, Workload};
+use super::{standing, state};
 
 /// `CLOCK_MONOTONIC` at the start of every synthetic trace.
 const START_NS: TimeNs = 1_000_000_000;
@@ -76,13 +77,25 @@ pub fn generate<W: Write>(
 ) -> Result<Generated, SynthError> {
     workload.check()?;
     let booted = Booted::new(&workload.machine, facts(workload, seed)?)?;
-    let snapshot = booted.snapshot(START_NS);
-    let mut writer = TraceWriter::new(out, &header(&booted.machine))?;
-    writer.snapshot(&snapshot)?;
+    let mut opening = booted.snapshot(START_NS);
+    let allocator = kernel::boot(&opening)?;
+    let standing = standing::place(&allocator, workload, seed);
+    if !standing.is_empty() {
+        opening = state::snapshot(&allocator, &booted.machine, SnapshotRole::Opening, START_NS);
+    }
+    let mut writer = TraceWriter::new(out, &header(&opening.machine))?;
+    writer.snapshot(&opening)?;
     let end_ns = START_NS + ns(workload.duration_s);
     let mut sink = |batch: &_| -> Result<(), SynthError> { Ok(writer.events(batch)?) };
-    let kernel = Kernel::boot(&snapshot, &mut sink)?;
+    let unmovable = standing.iter().filter(|(block, _)| !block.movable);
+    let unmovable_pages = unmovable.map(|(block, _)| 1 << block.order).sum();
+    let kernel = Kernel::new(allocator, START_NS, unmovable_pages, &mut sink);
     let mut host = host(workload, &booted.machine, kernel, seed);
+    for (block, life_s) in standing {
+        if let Some(seconds) = life_s {
+            host.queue.put(START_NS + ns(seconds), Task::Free(block));
+        }
+    }
     let mut run = Run::begin(workload, seed, &mut host);
     while let Some((at_ns, task)) = host.queue.take_before(end_ns) {
         host.kernel.advance(at_ns)?;
@@ -93,7 +106,8 @@ pub fn generate<W: Write>(
     host.kernel.advance(end_ns)?;
     host.kernel.flush()?;
     let now_ns = host.kernel.now_ns();
-    let closing = closing_snapshot(host.kernel.allocator(), &booted.machine, now_ns);
+    let role = SnapshotRole::Closing;
+    let closing = state::snapshot(host.kernel.allocator(), &booted.machine, role, now_ns);
     let mut counts = std::mem::take(&mut host.kernel.counts);
     counts.totals.events += counts.totals.allocs + counts.totals.frees + counts.failed_allocs;
     drop(host);
@@ -175,6 +189,8 @@ enum Running<'w> {
     Processes(ProcessLoad<'w>),
     Objects(ObjectLoad<'w>),
     Slab(SlabLoad<'w>),
+    /// Nothing to do: it was placed before the trace began.
+    Standing,
 }
 
 /// All loads, and how far they are.
@@ -203,6 +219,7 @@ impl<'w> Run<'w> {
                 Shape::Processes(c) => Running::Processes(ProcessLoad::new(index, c, caller, rng)),
                 Shape::Objects(c) => Running::Objects(ObjectLoad::new(index, c, caller, rng)),
                 Shape::Slab(c) => Running::Slab(SlabLoad::new(index, c, caller, rng)),
+                Shape::Standing(_) => Running::Standing,
             });
             host.step_after(index, 0.0);
         }
@@ -217,6 +234,7 @@ impl<'w> Run<'w> {
                 Running::Processes(load) => load.step(host),
                 Running::Objects(load) => load.step(host),
                 Running::Slab(load) => load.step(host),
+                Running::Standing => Ok(()),
             },
             Task::Process { load, slot } => match &mut self.loads[usize::from(load)] {
                 Running::Processes(load) => load.go_on(slot, host),
@@ -243,7 +261,7 @@ mod tests {
     use fragscope_trace::frame::Frame;
     use fragscope_trace::page::Content;
     use fragscope_trace::reader::TraceReader;
-    use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
+    use fragscope_trace::snapshot::Snapshot;
 
     use super::super::presets::preset;
     use super::*;

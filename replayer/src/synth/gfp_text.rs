@@ -7,12 +7,29 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GfpText(pub Gfp);
 
-/// Combinations that the kernel names.
-const COMBINATIONS: [(&str, Gfp); 4] = [
+const USER: Gfp = Gfp::KERNEL.union(Gfp::HARDWALL);
+const HUGE_LIGHT: Gfp = Gfp::HIGHUSER_MOVABLE
+    .union(Gfp::COMP)
+    .union(Gfp::NOMEMALLOC)
+    .union(Gfp::NOWARN)
+    .difference(Gfp::DIRECT_RECLAIM)
+    .difference(Gfp::KSWAPD_RECLAIM);
+
+/// Combinations that the kernel names; one that contains another comes before it.
+const COMBINATIONS: [(&str, Gfp); 13] = [
+    ("TRANSHUGE", HUGE_LIGHT.union(Gfp::DIRECT_RECLAIM)),
+    ("TRANSHUGE_LIGHT", HUGE_LIGHT),
     ("HIGHUSER_MOVABLE", Gfp::HIGHUSER_MOVABLE),
+    ("HIGHUSER", USER.union(Gfp::HIGHMEM)),
+    ("USER", USER),
+    ("KERNEL_ACCOUNT", Gfp::KERNEL.union(Gfp::ACCOUNT)),
     ("KERNEL", Gfp::KERNEL),
+    ("NOFS", Gfp::DIRECT_RECLAIM.union(Gfp::KSWAPD_RECLAIM).union(Gfp::IO)),
+    ("NOIO", Gfp::DIRECT_RECLAIM.union(Gfp::KSWAPD_RECLAIM)),
+    ("RECLAIM", Gfp::DIRECT_RECLAIM.union(Gfp::KSWAPD_RECLAIM)),
     ("ATOMIC", Gfp::ATOMIC),
     ("NOWAIT", Gfp::NOWAIT),
+    ("none", Gfp::empty()),
 ];
 
 impl GfpText {
@@ -40,7 +57,8 @@ impl GfpText {
     pub fn print(self) -> String {
         let mut left = self.0;
         let mut names = Vec::new();
-        if let Some((name, flags)) = COMBINATIONS.iter().find(|(_, flags)| left.contains(*flags)) {
+        let named = COMBINATIONS.iter().find(|(_, flags)| left.contains(*flags));
+        if let Some((name, flags)) = named.filter(|(_, flags)| !flags.is_empty()) {
             names.push(*name);
             left -= *flags;
         }
@@ -84,6 +102,7 @@ mod tests {
     #[test]
     fn kernel_spelling_is_understood() {
         assert_eq!(GfpText::parse("GFP_KERNEL | __GFP_ZERO").unwrap().0.bits(), 0xdc0);
+        assert_eq!(GfpText::parse("GFP_KERNEL_ACCOUNT").unwrap().0, Gfp::KERNEL | Gfp::ACCOUNT);
         assert!(GfpText::parse("KERNEL|FOO").unwrap_err().contains("\"FOO\""));
     }
 }

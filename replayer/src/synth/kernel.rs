@@ -60,6 +60,20 @@ pub(super) struct Counts {
     pub(super) low_memory_at_ns: Option<TimeNs>,
 }
 
+/// The allocator of a machine that has just booted.
+pub(super) fn boot(snapshot: &Snapshot) -> Result<StockMm, SynthError> {
+    let settings = Settings {
+        compaction: false,
+        kcompactd_interval_ms: 0,
+        direct_reclaim: false,
+        kswapd_reclaim: false,
+        ..Settings::default()
+    };
+    let allocator = StockMm::build(&snapshot.machine, &settings)?;
+    allocator.load(snapshot);
+    Ok(allocator)
+}
+
 /// Where batches go.
 pub(super) type Sink<'a> = dyn FnMut(&EventBatch) -> Result<(), SynthError> + 'a;
 
@@ -76,27 +90,24 @@ pub(super) struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    /// Boots the machine of a snapshot.
-    pub(super) fn boot(snapshot: &Snapshot, sink: &'a mut Sink<'a>) -> Result<Self, SynthError> {
-        let settings = Settings {
-            compaction: false,
-            kcompactd_interval_ms: 0,
-            direct_reclaim: false,
-            kswapd_reclaim: false,
-            ..Settings::default()
-        };
-        let allocator = StockMm::build(&snapshot.machine, &settings)?;
-        allocator.load(snapshot);
-        Ok(Kernel {
+    /// A kernel at `now_ns`, with `unmovable_pages` in use already.
+    pub(super) fn new(
+        allocator: StockMm,
+        now_ns: TimeNs,
+        unmovable_pages: u64,
+        sink: &'a mut Sink<'a>,
+    ) -> Self {
+        let counts = Counts { peak_unmovable_pages: unmovable_pages, ..Counts::default() };
+        Kernel {
             allocator,
             sink,
             batch: EventBatch::default(),
-            clock_ns: snapshot.end_ns,
-            next_check_ns: snapshot.end_ns + CHECK_NS,
+            clock_ns: now_ns,
+            next_check_ns: now_ns + CHECK_NS,
             taints: Vec::new(),
-            unmovable_pages: 0,
-            counts: Counts::default(),
-        })
+            unmovable_pages,
+            counts,
+        }
     }
 
     /// Lets time pass up to `now_ns`, or leaves it where events have driven it already, and

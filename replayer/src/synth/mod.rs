@@ -3,18 +3,19 @@
 //! * [`machine`]: zones, watermarks and limits by the kernel's formulas, and the state at boot;
 //! * [`workload`]: the shapes of load and their parameters; [`presets`]: named workloads;
 //! * [`generate()`]: runs a workload in virtual time over the stock allocator, which gives every
-//!   allocation its place, and writes what happens as an ordinary trace.
+//!   allocation its place, and writes what happens as an ordinary trace;
+//! * [`like`]: a workload measured on a recording.
 //!
 //! The trace's kernel track is thus stock behaviour itself, without compaction. Same workload and
 //! seed, same bytes, on every machine: see [`random`].
 
 mod cache;
-mod closing;
 pub mod distribution;
 mod generate;
 pub mod gfp_text;
 mod host;
 mod kernel;
+pub mod like;
 pub mod machine;
 mod objects;
 pub mod presets;
@@ -22,6 +23,8 @@ mod process;
 mod queue;
 pub mod random;
 mod slab;
+mod standing;
+mod state;
 pub mod workload;
 
 pub use generate::{Generated, generate};

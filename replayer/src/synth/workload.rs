@@ -62,6 +62,8 @@ pub enum Shape {
     Objects(Objects),
     /// Slab whose footprint rises and falls, with a share that stays.
     Slab(Slab),
+    /// Blocks that are in use before the trace begins.
+    Standing(Standing),
 }
 
 /// Page cache.
@@ -141,6 +143,20 @@ pub struct Objects {
     pub per_s: f64,
     /// Blocks that come together.
     pub burst: Distribution,
+    /// Orders.
+    pub orders: OrderMix,
+    /// Flags.
+    pub gfp: GfpText,
+    /// Seconds until each is freed.
+    pub life_s: Distribution,
+}
+
+/// Blocks that are in use before the trace begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// How many.
+    pub blocks: u64,
     /// Orders.
     pub orders: OrderMix,
     /// Flags.
@@ -231,6 +247,7 @@ impl Workload {
                 },
                 Shape::Objects(objects) => objects.per_s *= factor,
                 Shape::Slab(slab) => slab.churn_per_s *= factor,
+                Shape::Standing(_) => {}
             }
         }
     }
@@ -243,6 +260,7 @@ impl Shape {
             Shape::Processes(processes) => processes.check(),
             Shape::Objects(objects) => objects.check(),
             Shape::Slab(slab) => slab.check(),
+            Shape::Standing(standing) => standing.check(),
         }
     }
 }
@@ -316,6 +334,14 @@ fn check_one_type(gfp: Gfp) -> Result<(), String> {
     match gfp.contains(Gfp::MOVABLE | Gfp::RECLAIMABLE) {
         true => Err("gfp has both MOVABLE and RECLAIMABLE; expected one at most".to_owned()),
         false => Ok(()),
+    }
+}
+
+impl Standing {
+    fn check(&self) -> Result<(), String> {
+        check_one_type(self.gfp.0)?;
+        self.orders.check()?;
+        self.life_s.check()
     }
 }
 

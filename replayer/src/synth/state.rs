@@ -1,4 +1,4 @@
-//! The state of the synthetic machine at the end, as a snapshot.
+//! The state of the synthetic machine as a snapshot.
 
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::machine::Machine;
@@ -11,7 +11,12 @@ use crate::mm::frames::{Frame, FrameState, Mark};
 
 /// Reads all frames. Free blocks keep their order and type; the order within a list is not
 /// written down.
-pub(super) fn closing_snapshot(allocator: &StockMm, booted: &Machine, now_ns: TimeNs) -> Snapshot {
+pub(super) fn snapshot(
+    allocator: &StockMm,
+    booted: &Machine,
+    role: SnapshotRole,
+    now_ns: TimeNs,
+) -> Snapshot {
     let mut machine = booted.clone();
     for (zone, state) in machine.zones.iter_mut().zip(&allocator.buddy.zones) {
         zone.free_pages = state.free_pages.get();
@@ -25,7 +30,7 @@ pub(super) fn closing_snapshot(allocator: &StockMm, booted: &Machine, now_ns: Ti
     let spans: Vec<PfnRange> = booted.zones.iter().map(|zone| zone.span()).collect();
     Snapshot {
         source: SnapshotSource::Synthetic,
-        role: SnapshotRole::Closing,
+        role,
         begin_ns: now_ns,
         end_ns: now_ns,
         machine,
