@@ -4,7 +4,8 @@
 //! run small [`program`]s: which lock is taken, waited for or only tried, with interrupts on or
 //! off, and which list is read and written under it. A model checker visits every interleaving.
 //! [`free_path`], [`zonelist`] hold the programs, [`subject`] what is explored and what each
-//! outcome should be, [`explore`] the run, [`report`] what it looks like.
+//! outcome should be, [`judge`] what must never be, [`explore`] the run, [`report`] what it looks
+//! like.
 //!
 //! The model says whether a protocol can work; that the code of [`crate::mm`] follows it is
 //! tested there, over the allocator's own source.
@@ -19,6 +20,7 @@
 
 pub mod explore;
 pub mod free_path;
+pub mod judge;
 pub mod machine;
 mod owned;
 pub mod program;

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::machine::{Action, IrqClass, Machine, Wait, WaitReason, class};
+use super::judge::{Wait, WaitReason};
+use super::machine::{Action, IrqClass, Machine, class};
 use super::program::{IrqsOff, LockId, Op, Step};
 use super::state::{Level, Progress, State, Who};
 

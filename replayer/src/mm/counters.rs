@@ -52,6 +52,9 @@ counters! {
     pcp_trylock_failures: "per-CPU lists found locked; the zone was used instead";
     pcp_remote_frees: "blocks freed into a pageblock that another CPU owns";
     pcp_absorbed: "such blocks taken in by their owner";
+    pcp_fallbacks_own: "frees to the zone because the own per-CPU list was locked";
+    pcp_fallbacks_remote: "frees to the zone because another owner's per-CPU list was locked";
+    pcp_fallbacks_dead: "frees to the zone because the owning CPU was dead";
     pcp_merges: "pairs of buddies merged on per-CPU lists";
     pcp_whole_blocks: "whole pageblocks that per-CPU lists took and own";
     pcp_adopted: "partly free pageblocks that per-CPU lists came to own";

@@ -322,13 +322,22 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
         let block = Cached { frame, order, list, marks: Mark::empty() };
         let home = CpuIndex(owner.wrapping_sub(1) as u16);
         if owner == 0 || home == cpu {
-            return self.set(zone, cpu).free_local(buddy, zone, block, from, entry);
+            let set = self.set(zone, cpu);
+            return set.free_locked(
+                buddy,
+                zone,
+                block,
+                from,
+                entry,
+                &buddy.counters.pcp_fallbacks_own,
+            );
         }
         let home = self.set(zone, home);
         if self.remote_lists {
             home.free_remote(buddy, block, from)
         } else {
-            home.free_local(buddy, zone, block, from, entry)
+            let busy = &buddy.counters.pcp_fallbacks_remote;
+            home.free_locked(buddy, zone, block, from, entry, busy)
         }
     }
 

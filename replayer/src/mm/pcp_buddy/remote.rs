@@ -64,20 +64,24 @@ impl<F: Flavour> RemoteFrees<F> {
 
 impl<F: Flavour> OwningPcp<F> {
     /// Puts a block at the head of its list, under a lock that is only tried, and drains if there
-    /// are too many. `false` if the zone must take the block.
-    pub(super) fn free_local<P: Placement<F>>(
+    /// are too many. `false` if the zone must take the block: the lock is held, which `busy`
+    /// counts, or the CPU is dead.
+    pub(super) fn free_locked<P: Placement<F>>(
         &self,
         buddy: &Buddy<F, P>,
         zone: &Zone<F>,
         block: Cached,
         from: Content,
         entry: FreeEntry,
+        busy: &F::U64,
     ) -> bool {
         let Some(_guard) = self.lock.try_guard() else {
             buddy.counters.pcp_trylock_failures.add(1);
+            busy.add(1);
             return false;
         };
         if self.is_dead() {
+            buddy.counters.pcp_fallbacks_dead.add(1);
             return false;
         }
         self.put(buddy, block);
@@ -116,6 +120,7 @@ impl<F: Flavour> OwningPcp<F> {
         from: Content,
     ) -> bool {
         if self.is_dead() {
+            buddy.counters.pcp_fallbacks_dead.add(1);
             return false;
         }
         buddy.counters.pcp_remote_frees.add(1);
