@@ -232,7 +232,7 @@ impl Tracer {
 
     /// Stops the flow of events. What is in the rings stays readable, as do all counters.
     pub fn detach(&mut self) {
-        self.links.clear();
+        detach_all(std::mem::take(&mut self.links));
     }
 
     /// The same on a thread of its own: closing a classic tracepoint waits for a grace period,
@@ -240,7 +240,7 @@ impl Tracer {
     pub fn detach_in_background(&mut self) {
         let links = std::mem::take(&mut self.links);
         let detach = std::thread::Builder::new().name("detacher".to_owned());
-        if let Err(error) = detach.spawn(move || drop(links)) {
+        if let Err(error) = detach.spawn(move || detach_all(links)) {
             // The links went with the closure.
             log::debug!("detached without a thread: {error}");
         }
@@ -303,6 +303,14 @@ impl Tracer {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+    }
+}
+
+/// The last attached first: the program that catches what the free program misses must not see
+/// frees without it.
+fn detach_all(mut links: Vec<Link>) {
+    while let Some(link) = links.pop() {
+        drop(link);
     }
 }
 

@@ -38,6 +38,9 @@ impl Client {
         let client = Client { queue, queued: Arc::clone(&queued), stream: stream.try_clone()? };
         std::thread::Builder::new().name("client".to_owned()).spawn(move || {
             write(stream, &frames, &queued);
+            drop(frames);
+            // What is left in the queue will never be written: the client is gone, not slow.
+            queued.store(0, Ordering::Release);
             drop(done);
         })?;
         Ok(client)

@@ -7,6 +7,7 @@ use aya::sys::{Stats, enable_stats};
 use fragscope_agent::bpf::tracer::{Tracer, TracerOptions};
 use fragscope_agent::live::director::LiveReport;
 use fragscope_agent::live::{LiveAgent, LiveOptions};
+use fragscope_ebpf::record;
 use fragscope_trace::event::{EventBatch, LossCause, PageEvent, PageEventKind, SideKind, Tags};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::EndReason;
@@ -110,8 +111,15 @@ fn events_come_in_order() {
         assert_eq!(event.tags().contains(Tags::LATE), event.time_ns < youngest, "{event:?}");
         youngest = youngest.max(event.time_ns);
     }
-    assert!(report.delivered[PageEventKind::ZoneLocked as usize] > 0);
-    assert!(report.delivered[PageEventKind::PcpuDrain as usize] > 0);
+    // Whether blocks moved between lists depends on what the per-CPU lists held; each that did is
+    // in the trace.
+    let emitted = &report.collector.emitted;
+    for (kind, number) in [
+        (PageEventKind::ZoneLocked, record::KIND_ZONE_LOCKED),
+        (PageEventKind::PcpuDrain, record::KIND_PCPU_DRAIN),
+    ] {
+        assert_eq!(report.delivered[kind as usize], emitted[number as usize], "{kind:?}");
+    }
 }
 
 /// One page of 256 records per ring and a reader that sleeps: most events are lost, and every one
@@ -163,7 +171,7 @@ fn emitted_events_are_the_runs_that_the_kernel_counts() {
         let rings: Vec<_> = (0..shape.cpus).map(|c| tracer.channel.counters(c, kind)).collect();
         let emitted: u64 = rings.iter().map(|r| r.emitted).sum();
         // The LRU program runs for many events that it does not mean to deliver.
-        if kind < fragscope_ebpf::record::KIND_LRU {
+        if kind < record::KIND_LRU {
             assert_eq!(emitted, runs, "kind {kind}");
             assert!(runs >= 16 << 8, "kind {kind}: {runs}");
         }
