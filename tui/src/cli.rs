@@ -6,6 +6,7 @@ use clap::{Parser, ValueEnum};
 use fragscope_replay::mm::settings::Settings as AllocatorSettings;
 use fragscope_replay::observe::{StartState, TrackKind};
 use fragscope_replay::start::TrackSpec;
+use fragscope_trace::machine::Machine;
 
 use crate::conn::address::Address;
 use crate::state::ui::ViewId;
@@ -47,7 +48,7 @@ pub struct Cli {
     pub speed: Option<f64>,
 
     /// Start states of the policy tracks
-    #[arg(long, value_enum, default_value_t = Starts::Both)]
+    #[arg(long, value_enum, default_value_t = Starts::Auto)]
     pub start: Starts,
 
     /// View to begin with
@@ -70,19 +71,27 @@ pub struct Cli {
 /// Which start states are replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Starts {
+    /// Both where memory is small enough for that to take seconds
+    Auto,
     /// Each page where the kernel has it: from now on
     AsFound,
     /// Also placed by the policy from the beginning: had it ruled since boot
     Both,
 }
 
+/// Above this much memory, placing everything from the beginning takes minutes: it is left out
+/// unless asked for.
+const BOTH_PAGES_MAX: u64 = 48 << (30 - 12);
+
 impl Starts {
-    /// The policy tracks to run.
+    /// The policy tracks to run for a machine.
     #[must_use]
-    pub fn tracks(self) -> Vec<TrackSpec> {
+    pub fn tracks(self, machine: &Machine) -> Vec<TrackSpec> {
+        let small = machine.managed_pages() <= BOTH_PAGES_MAX;
+        let both = self == Starts::Both || (self == Starts::Auto && small);
         let mut tracks: Vec<TrackSpec> =
             [TrackKind::Stock, TrackKind::Spb].map(TrackSpec::as_found).into();
-        if self == Starts::Both {
+        if both {
             tracks.extend([TrackKind::Stock, TrackKind::Spb].map(|policy| TrackSpec {
                 policy,
                 start: StartState::FromBoot,

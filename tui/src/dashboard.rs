@@ -47,7 +47,7 @@ pub fn run(cli: &Cli, theme: Theme, epoch: Epoch) -> Result<Left> {
         let mut workers = Vec::new();
         for (i, source) in sources.into_iter().enumerate() {
             let outbox = Outbox::new(HostId(i), sender.clone(), !live[i]);
-            let settings = worker::Settings::new(cli.start.tracks(), live[i]);
+            let settings = worker::Settings::new(cli.start, live[i]);
             workers.push(worker::spawn(source, settings, outbox, epoch)?);
         }
         drop(sender);

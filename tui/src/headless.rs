@@ -89,7 +89,8 @@ fn watch(
     let note = loop {
         match source.next(PATIENCE) {
             Arrival::Frame(Frame::Header(header)) => {
-                tracks = Some(Observatory::new(&header, cli.start.tracks())?);
+                let specs = cli.start.tracks(&header.machine);
+                tracks = Some(Observatory::new(&header, specs)?);
             }
             Arrival::Frame(frame) => {
                 let tracks = tracks.as_mut().context("the trace has no header")?;
@@ -146,7 +147,7 @@ fn gather(cli: &Cli, epoch: Epoch) -> Result<State> {
     let mut state = launch::state(vec![host], cli);
     let (sender, mut news) = channel(64);
     let outbox = Outbox::new(HostId(0), sender, true);
-    let settings = worker::Settings::new(cli.start.tracks(), live);
+    let settings = worker::Settings::new(cli.start, live);
     drop(worker::spawn(source, settings, outbox, epoch)?);
     let until = epoch.elapsed() + Duration::from_secs_f64(cli.seconds);
     while let Some((host, update)) = news.blocking_recv() {

@@ -7,13 +7,13 @@ use std::time::Duration;
 use std::{io, panic, thread};
 
 use fragscope_replay::engine::observatory::{Observatory, ReplayError, Stage};
-use fragscope_replay::start::TrackSpec;
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::Header;
 use fragscope_trace::snapshot::Snapshot;
 
 use super::outbox::{Gone, Outbox};
+use crate::cli::Starts;
 use crate::conn::phase::Phase;
 use crate::conn::source::{Arrival, Source};
 use crate::epoch::Epoch;
@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub const THREAD_PREFIX: &str = "replay-";
 
 /// How a host is replayed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Policy tracks beside the kernel's.
-    pub tracks: Vec<TrackSpec>,
+    /// Start states of the policy tracks.
+    pub starts: Starts,
     /// Time of the trace between samples, in nanoseconds.
     pub sample_every_ns: u64,
 }
@@ -41,9 +41,9 @@ const LIVE_SAMPLE_NS: u64 = 500_000_000;
 impl Settings {
     /// What the command line asks for, for a live host or a recording.
     #[must_use]
-    pub fn new(tracks: Vec<TrackSpec>, live: bool) -> Settings {
+    pub fn new(starts: Starts, live: bool) -> Settings {
         let sample_every_ns = if live { LIVE_SAMPLE_NS } else { RECORDED_SAMPLE_NS };
-        Settings { tracks, sample_every_ns }
+        Settings { starts, sample_every_ns }
     }
 }
 
@@ -124,7 +124,7 @@ impl Worker {
     }
 
     fn begin(&mut self, header: &Header) -> Result<(), Stop> {
-        let tracks = Observatory::new(header, self.settings.tracks.clone())?;
+        let tracks = Observatory::new(header, self.settings.starts.tracks(&header.machine))?;
         self.replay = Some(Replay { tracks, next_sample_ns: 0, streaming: false });
         let since = self.epoch.elapsed();
         self.outbox.send(Update::Header(Arc::new(header.clone())))?;

@@ -44,7 +44,7 @@ pub struct Culprit {
     pub taints: [u64; 3],
     /// Regions of the kernel track that it tainted at least once.
     pub regions: BTreeSet<Pfn>,
-    /// Its last event.
+    /// Its last event, of the kernel track where there is one.
     pub last: TaintEvent,
 }
 
@@ -66,7 +66,10 @@ pub fn culprits(events: &[TaintEvent], span: (TimeNs, TimeNs)) -> Vec<Culprit> {
         if event.track == TrackKind::Kernel {
             culprit.regions.insert(event.region_start);
         }
-        culprit.last = event.clone();
+        let of_kernel = |e: &TaintEvent| e.track == TrackKind::Kernel;
+        if of_kernel(event) || !of_kernel(&culprit.last) {
+            culprit.last = event.clone();
+        }
     }
     let mut list: Vec<Culprit> = by_cause.into_values().collect();
     list.sort_by_key(|c| std::cmp::Reverse((c.taints[0], c.taints[1], c.taints[2])));

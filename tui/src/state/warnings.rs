@@ -56,6 +56,7 @@ pub fn warnings(host: &Host) -> Vec<Warning> {
         say(&mut list, Severity::Notable, rings_filling(sample));
         say(&mut list, Severity::Reading, as_found(host));
         say(&mut list, Severity::Reading, price(sample));
+        say(&mut list, Severity::Notable, one_start(host, sample));
     }
     say(&mut list, Severity::Notable, other_kernel(host));
     say(&mut list, Severity::Notable, not_closed(host));
@@ -129,6 +130,15 @@ fn as_found(host: &Host) -> Option<String> {
     Some(format!(
         "{tainted} of {whole} regions were tainted at the start: as found, no policy cures those"
     ))
+}
+
+fn one_start(host: &Host, sample: &Sample) -> Option<String> {
+    let has_both = sample.tracks.iter().any(|t| t.start != StartState::AsFound);
+    let building = building(host, sample).is_some();
+    (!has_both && !building).then(|| {
+        "only as found is replayed: --start both shows policies that ruled since boot, too"
+            .to_owned()
+    })
 }
 
 /// What the superpageblock tracks did to get there.
