@@ -316,7 +316,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     ///
     /// # Errors
     /// If part of it is not allocated; then nothing changes.
-    pub fn free_pages(
+    pub fn free_block(
         &self,
         frame: Frame,
         order: u8,

@@ -121,7 +121,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             return false;
         }
         let owner = self.buddy.frames.owner(frame);
-        if self.free_pages(frame, 0, cpu, FreeEntry::Normal).is_err() {
+        if self.free_block(frame, 0, cpu, FreeEntry::Normal).is_err() {
             return false;
         }
         if owner != NOWHERE {

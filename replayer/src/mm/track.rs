@@ -73,7 +73,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
 
     #[inline]
     fn free(&self, frame: Frame, order: u8, cpu: CpuId, entry: FreeEntry) -> Result<(), FreeError> {
-        self.free_pages(frame, order, cpu, entry)
+        self.free_block(frame, order, cpu, entry)
     }
 
     fn alloc_contig(&self, order: u8, cpu: CpuId, content: Content) -> Option<Frame> {

@@ -95,7 +95,7 @@ fn empty_block<F: Flavour, C: Cache<F, Spb<F>>>(
     if settings.evacuate_drops_file && order == 0 {
         let owner = mm.buddy.frames.owner(head);
         let is_file = mm.buddy.frames.word(head).content() == Content::File;
-        if is_file && mm.free_pages(head, 0, cpu, FreeEntry::Normal).is_ok() {
+        if is_file && mm.free_block(head, 0, cpu, FreeEntry::Normal).is_ok() {
             if owner != crate::mm::frames::NOWHERE {
                 mm.buddy.frames.evict(owner);
             }

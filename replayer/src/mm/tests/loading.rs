@@ -70,7 +70,7 @@ fn lists_keep_their_order() {
     assert_eq!(listed(&mm, 2, Unmovable), [2056]);
     assert_eq!(mm.pageblock_type(2048), Unmovable);
     assert_eq!(mm.pageblock_type(2560), Movable);
-    let (buddy, cached) = PageAllocator::free_pages(&mm);
+    let (buddy, cached) = mm.free_pages();
     assert_eq!((buddy + cached, cached), (8192 - 9 - 8 - 500 - 400, 3 + 8));
 }
 
@@ -88,7 +88,7 @@ fn cached_pages_keep_their_order() {
 #[test]
 fn without_per_cpu_lists_their_pages_are_in_the_zone() {
     let mm = found(&snapshot(), &Settings { pcp: false, ..Settings::default() });
-    assert_eq!(PageAllocator::free_pages(&mm), (8192 - 9 - 8 - 500 - 400, 0));
+    assert_eq!(mm.free_pages(), (8192 - 9 - 8 - 500 - 400, 0));
 }
 
 #[test]

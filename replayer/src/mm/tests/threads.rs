@@ -8,7 +8,7 @@ use fragscope_trace::machine::ZoneKind;
 use fragscope_trace::page::{Content, CpuId};
 
 use crate::mm::allocator::PageAllocator;
-use crate::mm::flavour::{Lock, Smp, Up, Word};
+use crate::mm::flavour::{Lock, Smp, Up};
 use crate::mm::frames::Frame;
 use crate::mm::page_alloc::Mm;
 use crate::mm::pcp::StockPcp;
@@ -81,7 +81,7 @@ fn threads_lose_no_page() {
     mm.check_invariants();
     let held: u64 = pool.lock().expect("no thread panics").iter().map(|(_, o)| 1 << o).sum();
     let parked = mm.buddy.census.rows(&mm.buddy.geometry)[0].pages[Content::Isolated.index()];
-    let (buddy, cached) = PageAllocator::free_pages(&mm);
+    let (buddy, cached) = mm.free_pages();
     assert_eq!(buddy + cached + u64::from(parked) + held, 1 << 15);
 }
 
@@ -99,11 +99,11 @@ fn a_free_that_may_not_wait_is_parked() {
     }
     mm.check_invariants();
     assert_eq!(zone.deferred_blocks.get(), 1);
-    assert_eq!(PageAllocator::free_pages(&mm).0, (1 << 12) - 64);
+    assert_eq!(mm.free_pages().0, (1 << 12) - 64);
     mm.free(second, 5, CpuId(0), FreeEntry::Normal).expect("allocated");
     mm.check_invariants();
     assert_eq!(zone.deferred_blocks.get(), 0);
-    assert_eq!(PageAllocator::free_pages(&mm).0, 1 << 12);
+    assert_eq!(mm.free_pages().0, 1 << 12);
 }
 
 /// A request that may not wait fails rather than spin, and others wait for nobody's lists.
