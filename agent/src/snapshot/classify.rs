@@ -17,8 +17,8 @@ const PIN_BIAS: i64 = 1024;
 const MAPPING_BITS: u64 = 3;
 const MAPPING_ANON: u64 = 1;
 const MAPPING_MOVABLE: u64 = 2;
-/// Addresses from here on are the kernel's.
-const KERNEL_SPACE: u64 = 0xffff_8000_0000_0000;
+/// Addresses from here on are the kernel's, with page tables of four levels as with five.
+pub(crate) const KERNEL_SPACE: u64 = 0xff00_0000_0000_0000;
 
 /// What a frame holds, as far as its own struct page tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

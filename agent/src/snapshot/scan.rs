@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use fragscope_trace::page::{Content, MAX_PAGE_ORDER, Pfn, PfnRange};
 
-use super::classify::{Pages, Seen};
+use super::classify::{KERNEL_SPACE, Pages, Seen};
 use super::layout::PageLayout;
 use super::runs::{Block, RunBuilder, State};
 use crate::bpf::calibrate::Vmemmap;
@@ -148,7 +148,6 @@ impl<'a> Scan<'a> {
     /// Whether a word can be a link of a list: an aligned kernel address, and inside the struct
     /// pages only the list field of one. Removed entries hold poison, never used ones 0.
     fn is_link(&self, word: u64) -> bool {
-        const KERNEL_SPACE: u64 = 0xffff_8000_0000_0000;
         word >= KERNEL_SPACE
             && word.is_multiple_of(8)
             && word.checked_sub(self.vmemmap.base).is_none_or(|offset| {
