@@ -12,6 +12,7 @@ pub mod format;
 pub mod host;
 pub mod memory;
 pub mod pagemap;
+mod plan;
 mod programs;
 pub mod rights;
 pub mod tracefs;
