@@ -9,8 +9,10 @@
 //! * [`observe`]: what every surface shows;
 //! * [`compare`], [`verdict`]: the tracks side by side, and in words;
 //! * `locks` (feature `locks`): the free path's locking protocols under a model checker;
+//! * [`bundled`]: a recording to begin with;
 //! * [`cli`]: the program `fragscope-replay`.
 
+pub mod bundled;
 pub mod cli;
 pub mod compare;
 pub mod engine;
