@@ -30,6 +30,8 @@ const STEPS_PER_ADVANCE: u64 = 1024;
 pub struct FillReport {
     /// Of the snapshot, to be placed by the policy.
     pub survivor_pages: u64,
+    /// Of these, that the policy refused or reclaimed at first and placed again in the end.
+    pub late_survivor_pages: u64,
     /// Of these, that the policy did not place.
     pub refused_survivor_pages: u64,
     /// That came and went.
@@ -88,6 +90,7 @@ pub fn fill<A: PageAllocator>(
     let (buddy, pcp) = allocator.free_pages();
     history.report.lowest_free_pages = buddy + pcp;
     history.fall(names);
+    history.complete(&survivors);
     allocator.advance(snapshot.begin_ns);
     history.report
 }
@@ -133,8 +136,25 @@ impl<A: PageAllocator> History<'_, A> {
         }
         let piece = Request { order: 0, ..request };
         for page in 0..1 << survivor.order {
-            if !self.place(survivor.pfn + page, &piece) {
-                self.report.refused_survivor_pages += 1;
+            self.place(survivor.pfn + page, &piece);
+        }
+    }
+
+    /// Places survivors that the policy refused or reclaimed while memory was low: they are there
+    /// in the end, so they came again.
+    fn complete(&mut self, survivors: &[Survivor]) {
+        for survivor in survivors {
+            let request = Request { order: 0, ..survivor.request(self.cpu) };
+            for pfn in survivor.pfn..survivor.pfn + (1 << survivor.order) {
+                if self.allocator.frames().place(pfn).is_some() {
+                    continue;
+                }
+                let part = if self.place(pfn, &request) {
+                    &mut self.report.late_survivor_pages
+                } else {
+                    &mut self.report.refused_survivor_pages
+                };
+                *part += 1;
             }
         }
     }

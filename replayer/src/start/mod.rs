@@ -60,3 +60,6 @@ pub fn build<A: PageAllocator>(
     let report = fill::fill(&allocator, machine, snapshot, spec.seed, filler);
     Ok((allocator, report))
 }
+
+#[cfg(test)]
+mod tests;
