@@ -20,6 +20,9 @@ impl Default for Now {
     }
 }
 
+/// A wall clock that is set by more than this is taken for another boot of the host.
+const CORRECTION_MAX_NS: u128 = 10_000_000_000;
+
 /// Translates times of a traced host's `CLOCK_MONOTONIC` to wall-clock text.
 #[derive(Clone, Debug)]
 pub struct WallClock {
@@ -34,6 +37,13 @@ impl WallClock {
     #[must_use]
     pub fn new(started_unix_ns: u64, started_ns: u64) -> WallClock {
         WallClock { started_unix_ns, started_ns }
+    }
+
+    /// Whether both read the same clock: what they differ by is a correction of the wall clock.
+    #[must_use]
+    pub fn agrees_with(&self, other: &WallClock) -> bool {
+        let boot = |c: &WallClock| i128::from(c.started_unix_ns) - i128::from(c.started_ns);
+        boot(self).abs_diff(boot(other)) < CORRECTION_MAX_NS
     }
 
     /// The wall-clock time at `time_ns` of the traced host.
@@ -78,6 +88,14 @@ mod tests {
         assert_eq!(wall.as_second(), 1_700_000_001);
         assert_eq!(clock.host_ns(wall), 6_000_000_000);
         assert_eq!(clock.host_ns(Timestamp::UNIX_EPOCH), 0);
+    }
+
+    #[test]
+    fn a_reboot_is_told_from_a_reconnection() {
+        let first = WallClock::new(1_700_000_000_000_000_000, 5_000_000_000);
+        let later = WallClock::new(1_700_000_060_000_000_000, 65_000_000_000);
+        let rebooted = WallClock::new(1_700_000_060_000_000_000, 3_000_000_000);
+        assert!(first.agrees_with(&later) && !first.agrees_with(&rebooted));
     }
 
     #[test]

@@ -122,10 +122,12 @@ impl Host {
     }
 
     fn begin(&mut self, header: Arc<Header>) {
-        self.clock = Some(WallClock::new(header.started_unix_ns, header.started_ns));
+        let clock = WallClock::new(header.started_unix_ns, header.started_ns);
+        // After a reconnection the host's clock runs on; after a reboot it began anew.
+        let rebooted = self.clock.as_ref().is_some_and(|before| !before.agrees_with(&clock));
+        self.clock = Some(clock);
         self.machine = Some(Arc::new(header.machine.clone()));
-        let restarted = self.history.newest().is_some_and(|s| s.time_ns > header.started_ns);
-        if restarted {
+        if rebooted {
             self.history.clear();
             self.taints.clear();
         }

@@ -4,6 +4,8 @@
 mod pty;
 mod recording;
 
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -29,6 +31,49 @@ fn it_starts_shows_the_recording_and_quits() {
     let screen = pty.screen();
     assert!(screen.contains("4 whole regions"), "{screen}");
     assert!(screen.contains("spb"), "{screen}");
+    pty.send("q");
+    assert_eq!(pty.wait().code(), Some(0));
+    pty.assert_restored();
+}
+
+#[test]
+fn a_lost_connection_is_said_and_mended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (trace, socket) = (dir.path().join("small.fst"), dir.path().join("agent.sock"));
+    recording::write(&trace);
+    let bytes = std::fs::read(&trace).expect("just written");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fragscope"));
+    command.arg("--connect").arg(format!("unix:{}", socket.display()));
+    let mut pty = Pty::start(command, 120, 24);
+
+    let (mut client, _) = listener.accept().expect("it connects");
+    client.write_all(&bytes).expect("it reads");
+    pty.wait_for("live data", |s| s.contains("LIVE") && s.contains("spb"));
+    drop(client);
+    pty.wait_for("notice", |s| s.contains("connection lost") && s.contains("last data"));
+    assert!(pty.screen().contains("kernel"), "the last data stay");
+
+    let (mut client, _) = listener.accept().expect("it connects again");
+    client.write_all(&bytes).expect("it reads");
+    pty.wait_for("live data again", |s| s.contains("LIVE") && !s.contains("connection lost"));
+    pty.send("q");
+    assert_eq!(pty.wait().code(), Some(0));
+    pty.assert_restored();
+}
+
+#[test]
+fn a_pipe_is_read_while_keys_come_from_the_terminal() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let trace = dir.path().join("small.fst");
+    recording::write(&trace);
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_fragscope");
+    command.args(["-c", "cat \"$0\" | \"$1\" -"]).arg(&trace).arg(program);
+    let mut pty = Pty::start(command, 80, 24);
+    pty.wait_for("overview", |s| s.contains("testhost") && s.contains("ENDED"));
+    pty.send("5");
+    pty.wait_for("health", |s| s.contains("health"));
     pty.send("q");
     assert_eq!(pty.wait().code(), Some(0));
     pty.assert_restored();

@@ -1,0 +1,124 @@
+//! Without a terminal: one comparison, a picture, and errors that say what to do.
+
+#[path = "terminal/recording.rs"]
+mod recording;
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+fn trace() -> (PathBuf, TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("small.fst");
+    recording::write(&path);
+    (path, dir)
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::cargo_bin("fragscope").expect("built").args(args).output().expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_comparison_has_the_fields_of_compare() {
+    let (path, _dir) = trace();
+    let output = run(&[path.to_str().expect("plain"), "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["mode"], "recording");
+    assert_eq!(json["trace"]["hostname"], "testhost");
+    let tracks = json["tracks"].as_array().expect("a list");
+    let names: Vec<_> = tracks.iter().map(|t| (t["policy"].clone(), t["start"].clone())).collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+    for track in tracks {
+        for field in [
+            "free_1g",
+            "evacuable_1g",
+            "obtainable_1g",
+            "tainted_1g",
+            "floor_1g",
+            "unmovable_pages",
+            "unmatched_frees",
+            "refused",
+            "moved_pages",
+            "reclaimed_pages",
+            "lost_events",
+            "events_replayed",
+        ] {
+            assert!(!track[field].is_null(), "{field} of {}", track["policy"]);
+        }
+    }
+    assert_eq!(tracks[0]["free_1g"]["min"], 2, "two of four regions are free");
+    assert_eq!(tracks[0]["tainted_1g"]["min"], 1);
+}
+
+#[test]
+fn without_a_terminal_a_summary_is_printed() {
+    let (path, _dir) = trace();
+    let output = run(&[path.to_str().expect("plain")]);
+    assert!(output.status.success());
+    let out = text(&output.stdout);
+    assert!(out.contains("1 GiB obtainable") && out.contains("testhost"), "{out}");
+    assert!(!out.contains('\x1b'), "no control sequences in a pipe");
+}
+
+#[test]
+fn a_trace_through_a_pipe_gives_the_same_comparison() {
+    let (path, _dir) = trace();
+    let bytes = std::fs::read(&path).expect("just written");
+    let mut piped = Command::cargo_bin("fragscope").expect("built");
+    let piped = piped.args(["-", "--json"]).write_stdin(bytes).output().expect("it runs");
+    let file = run(&[path.to_str().expect("plain"), "--json"]);
+    let tracks = |bytes: &[u8]| {
+        let json: serde_json::Value = serde_json::from_slice(bytes).expect("JSON");
+        json["tracks"].clone()
+    };
+    assert_eq!(tracks(&piped.stdout), tracks(&file.stdout));
+}
+
+#[test]
+fn a_cut_trace_is_shown_as_far_as_it_goes() {
+    let (path, dir) = trace();
+    let bytes = std::fs::read(&path).expect("just written");
+    let cut = dir.path().join("cut.fst");
+    std::fs::write(&cut, &bytes[..bytes.len() * 2 / 3]).expect("written");
+    let output = run(&[cut.to_str().expect("plain"), "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(json["note"].as_str().is_some_and(|n| n.contains("cut off")), "{}", json["note"]);
+}
+
+#[test]
+fn a_picture_shows_the_screen() {
+    let (path, dir) = trace();
+    let svg = dir.path().join("screen.svg");
+    let (from, to) = (path.to_str().expect("plain"), svg.to_str().expect("plain"));
+    let output = run(&[from, "--view", "regions", "--size", "100x30", "--svg", to]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let svg = std::fs::read_to_string(svg).expect("written");
+    assert!(svg.starts_with("<svg") && svg.contains("testhost") && svg.contains("tainted"));
+}
+
+#[test]
+fn errors_say_what_was_wanted_and_found() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bad = dir.path().join("bad.fst");
+    std::fs::write(&bad, "not a trace at all, but long enough").expect("written");
+    let cases: [(&[&str], i32, &str); 4] = [
+        (&["/nonexistent.fst"], 1, "cannot open /nonexistent.fst"),
+        (&[bad.to_str().expect("plain")], 1, "not a fragscope trace"),
+        (&["--connect", "tcp:host:1"], 2, "expected unix:PATH"),
+        (&["--speed", "fast"], 2, "`fast` is no number"),
+    ];
+    for (args, status, message) in cases {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(status), "{args:?}");
+        let error = text(&output.stderr);
+        assert!(error.contains(message), "{args:?}: {error}");
+    }
+}
