@@ -399,6 +399,10 @@ impl<F: Flavour> Events<F> {
         put("targeted_evacuations", &self.evacuations);
         put("targeted_evacuations_done", &self.evacuations_done);
         put("targeted_evacuation_blocks", &self.blocks_tried);
+        *into.entry("spbs_visited".to_owned()).or_default() += self.visits.total();
+        for bucket in self.visits.buckets() {
+            *into.entry(bucket.name()).or_default() += bucket.walks;
+        }
     }
 }
 

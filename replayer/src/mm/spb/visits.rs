@@ -28,6 +28,18 @@ pub struct VisitBucket {
     pub walks: u64,
 }
 
+impl VisitBucket {
+    /// Name of its counter: `walks_visiting_3`, or `walks_visiting_17_to_31`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.from == self.to {
+            format!("walks_visiting_{}", self.from)
+        } else {
+            format!("walks_visiting_{}_to_{}", self.from, self.to)
+        }
+    }
+}
+
 impl<F: Flavour> Default for Visits<F> {
     fn default() -> Self {
         Visits::new()
@@ -107,6 +119,8 @@ mod tests {
         [0, 3, 3, 100].into_iter().for_each(|n| visits.count(n));
         let walks: Vec<_> = visits.buckets().map(|b| (b.from, b.to, b.walks)).collect();
         assert_eq!(walks, [(0, 0, 1), (3, 3, 2), (64, 127, 1)]);
+        let names: Vec<_> = visits.buckets().map(|b| b.name()).collect();
+        assert_eq!(names[1..], ["walks_visiting_3", "walks_visiting_64_to_127"]);
         assert_eq!(visits.total(), 106);
     }
 }

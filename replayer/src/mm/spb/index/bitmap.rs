@@ -7,7 +7,7 @@
 
 use fragscope_trace::page::{Migratetype, NR_PAGE_ORDERS};
 
-use crate::mm::flavour::Flavour;
+use crate::mm::flavour::{Flavour, Word};
 use crate::mm::spb::bitmap::{Bitmap, find};
 use crate::mm::spb::category::{Category, Counts};
 use crate::mm::spb::geometry::SpbId;
@@ -32,6 +32,8 @@ pub struct BitmapIndex<F: Flavour> {
     empty: Bitmap<F>,
     isolated: Bitmap<F>,
     fullness: [Bitmap<F>; 5],
+    /// What the bitmaps say about each superpageblock, to see whether anything changed.
+    states: Box<[F::U32]>,
 }
 
 impl<F: Flavour> BitmapIndex<F> {
@@ -49,6 +51,27 @@ impl<F: Flavour> BitmapIndex<F> {
             empty: bitmap(),
             isolated: bitmap(),
             fullness: std::array::from_fn(|_| bitmap()),
+            states: (0..spbs).map(|_| F::U32::default()).collect(),
+        }
+    }
+
+    /// Writes the bits of one superpageblock, whose state changed.
+    fn put_state(&self, spb: SpbId, counts: &Counts, list: ListName) {
+        self.has_unmovable.put(spb.0, counts.unmovable > 0);
+        self.has_reclaimable.put(spb.0, counts.reclaimable > 0);
+        self.has_movable.put(spb.0, counts.movable > 0);
+        self.has_free_pageblock.put(spb.0, counts.free > 0);
+        self.empty.put(spb.0, list == ListName::Empty);
+        self.isolated.put(spb.0, list == ListName::Isolated);
+        let (mut bucket, mut otherwise) = (None, false);
+        if let ListName::Of(category, fullness) = list {
+            bucket = Some(fullness as usize);
+            let by_bits = counts.unmovable > 0 || counts.reclaimable > 0;
+            otherwise = category == Category::Tainted && !by_bits;
+        }
+        self.tainted_otherwise.put(spb.0, otherwise);
+        for (i, bitmap) in self.fullness.iter().enumerate() {
+            bitmap.put(spb.0, bucket == Some(i));
         }
     }
 
@@ -124,21 +147,13 @@ impl<F: Flavour> SpbIndex<F> for BitmapIndex<F> {
     }
 
     fn counts_changed(&self, spb: SpbId, counts: &Counts, list: ListName) {
-        self.has_unmovable.put(spb.0, counts.unmovable > 0);
-        self.has_reclaimable.put(spb.0, counts.reclaimable > 0);
-        self.has_movable.put(spb.0, counts.movable > 0);
-        self.has_free_pageblock.put(spb.0, counts.free > 0);
-        self.empty.put(spb.0, list == ListName::Empty);
-        self.isolated.put(spb.0, list == ListName::Isolated);
-        let (mut bucket, mut otherwise) = (None, false);
-        if let ListName::Of(category, fullness) = list {
-            bucket = Some(fullness as usize);
-            let by_bits = counts.unmovable > 0 || counts.reclaimable > 0;
-            otherwise = category == Category::Tainted && !by_bits;
-        }
-        self.tainted_otherwise.put(spb.0, otherwise);
-        for (i, bitmap) in self.fullness.iter().enumerate() {
-            bitmap.put(spb.0, bucket == Some(i));
+        let has = [counts.unmovable, counts.reclaimable, counts.movable, counts.free];
+        let bits = has.iter().fold(1, |bits, count| bits << 1 | u32::from(*count > 0));
+        // Never 0, so that the first state differs from none.
+        let state = bits << 4 | list.index() as u32;
+        if self.states[spb.index()].get() != state {
+            self.states[spb.index()].set(state);
+            self.put_state(spb, counts, list);
         }
     }
 }

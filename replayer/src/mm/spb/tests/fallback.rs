@@ -37,7 +37,7 @@ fn p24_non_movable_types_do_not_take_each_others_pageblocks() {
     let claimed = |p24: bool| {
         let bed = with_half_reclaimable(10, &Settings { p24, p27: false, ..settings() });
         let frame = bed.rmqueue(0, Migratetype::Unmovable, NOFRAGMENT);
-        (frame.map(|f| spb_of(f)), refusals(&bed).contains(&ClaimRefusal::CrossTypeNotFree))
+        (frame.map(spb_of), refusals(&bed).contains(&ClaimRefusal::CrossTypeNotFree))
     };
     assert_eq!(claimed(true), (None, true));
     assert_eq!(claimed(false), (Some(0), false));
@@ -49,7 +49,7 @@ fn p24_steals_skip_the_other_non_movable_type() {
         let settings = Settings { p24, p27: false, p19: false, ..settings() };
         let bed = with_half_reclaimable(2, &settings);
         let flags = NOFRAGMENT | AllocFlags::NOFRAG_TAINTED_OK;
-        bed.rmqueue(0, Migratetype::Unmovable, flags).map(|f| spb_of(f))
+        bed.rmqueue(0, Migratetype::Unmovable, flags).map(spb_of)
     };
     assert_eq!(stolen(true), None);
     assert_eq!(stolen(false), Some(0));
