@@ -212,6 +212,10 @@ impl KernelTrack {
         if piece.new == Content::Unknown {
             return;
         }
+        if self.keeps_unmatched() && piece.new.is_free() {
+            // An untraced allocation of these pages came after the reading.
+            self.pages.touch(piece.frames.clone(), self.pages.tick(piece.read_ns));
+        }
         let done = self.correct(piece.frames, piece.new, time_ns, ops);
         self.anomalies.repair(RepairSource::Snapshot, done.misjudged());
         self.anomalies.refined_pages += done.refined;

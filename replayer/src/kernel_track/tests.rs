@@ -362,6 +362,18 @@ fn a_free_without_allocation_is_kept_for_a_second_pass() {
 }
 
 #[test]
+fn an_untraced_allocation_came_after_the_page_was_seen_free() {
+    let machine = small();
+    let mut track = opened(&machine);
+    track.keep_unmatched();
+    let mut ops = Vec::new();
+    track.compare(&closing(&machine, 60_000_000, |_| Content::Free), None, 0, &mut ops);
+    apply(&mut track, &Do::Free(7, 0), 90_000_000, &mut ops);
+    let kept = track.take_unmatched();
+    assert!((60_000_000..60_100_000).contains(&kept[0].after_ns), "{kept:?}");
+}
+
+#[test]
 fn own_pages_are_real_but_no_workload() {
     let machine = small();
     let mut track = opened(&machine);
