@@ -4,7 +4,7 @@
 
 use fragscope_replay::compare::trace_report::MODEL_VERSION;
 use fragscope_replay::compare::track_report::TrackReport;
-use fragscope_replay::observe::{Sample, StartState, TrackKind, TrackSample};
+use fragscope_replay::observe::{EventTotals, Sample, StartState, TrackKind, TrackSample};
 use fragscope_trace::event::LossCause;
 
 use super::host::Host;
@@ -88,10 +88,23 @@ fn building(host: &Host, sample: &Sample) -> Option<String> {
         .then(|| "the stock and spb tracks are being built".to_owned())
 }
 
+/// How grave it is that events were lost; `None` if none were.
+#[must_use]
+pub fn loss_severity(events: &EventTotals) -> Option<Severity> {
+    let grave = lost_share(events) > LOSS_GRAVE;
+    let severity = if grave { Severity::Grave } else { Severity::Notable };
+    (events.lost_events() > 0).then_some(severity)
+}
+
+fn lost_share(events: &EventTotals) -> f64 {
+    let lost = events.lost_events();
+    lost as f64 / (lost + events.allocs + events.frees).max(1) as f64
+}
+
 fn lost(sample: &Sample) -> Option<Warning> {
+    let severity = loss_severity(&sample.events)?;
     let lost = sample.events.lost_events();
-    let seen = sample.events.allocs + sample.events.frees;
-    let share = lost as f64 / (lost + seen).max(1) as f64;
+    let share = lost_share(&sample.events);
     let causes: Vec<String> = sample
         .events
         .lost
@@ -99,10 +112,9 @@ fn lost(sample: &Sample) -> Option<Warning> {
         .filter(|(_, n)| **n > 0)
         .map(|(cause, n)| format!("{} {n}", cause_name(*cause)))
         .collect();
-    let severity = if share > LOSS_GRAVE { Severity::Grave } else { Severity::Notable };
     let causes = causes.join(", ");
     let text = format!("{lost} events lost ({}: {causes}): tracks drift apart", percent(share));
-    (lost > 0).then_some(Warning { severity, text })
+    Some(Warning { severity, text })
 }
 
 fn diverging(sample: &Sample) -> Option<Warning> {

@@ -36,7 +36,7 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
             Some(_) if !list.filter.is_empty() => "no counter matches the filter (esc clears it)",
             Some(_) => "the tracks count nothing",
         };
-        centred(context, text, inner, buffer);
+        centred(text, context.theme.grey(), inner, buffer);
         return;
     }
     let cells = |i: usize| cells(context, &rows[i]);

@@ -42,7 +42,7 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let inner = frame(context, &title, top, buffer);
     let culprits = rows::blame(state.host(), state.ui.zoom, list);
     if culprits.is_empty() {
-        centred(context, empty(context), inner, buffer);
+        centred(empty(context), context.theme.grey(), inner, buffer);
     } else {
         let cells = |i: usize| cells(context, &culprits[i]);
         table::draw(context, &COLUMNS, list, culprits.len(), cells, inner, buffer);

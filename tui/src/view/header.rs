@@ -6,12 +6,13 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::Context;
 use super::pane::put;
+use super::{Context, notes};
 use crate::conn::phase::{Origin, Phase};
 use crate::format::{bytes, count, percent, rate};
 use crate::state::cursor::Position;
 use crate::state::host::Host;
+use crate::state::warnings::loss_severity;
 
 /// A part of the line. Those of higher rank leave first where room is short.
 struct Segment {
@@ -61,7 +62,7 @@ fn segments(context: Context<'_>) -> Vec<Segment> {
     );
     if let Some(sample) = host.shown() {
         let lost = sample.events.lost_events();
-        let style = if lost > 0 { theme.grave() } else { plain };
+        let style = loss_severity(&sample.events).map_or(plain, |s| notes::style(context, s));
         let per_second = interval.map(|i| i.events(EventTotals::lost_events)).filter(|r| *r > 0.0);
         let now = per_second.map(|r| format!(" ({})", rate(r))).unwrap_or_default();
         add(1, Some(format!("lost {}{now}", count(lost))), style);

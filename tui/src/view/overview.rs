@@ -35,9 +35,9 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
 
 /// Nothing is known yet: says why.
 fn draw_empty(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
-    let notes = notes::notes(context);
-    let text = notes.first().map_or("no data in this trace", |(text, _)| text.as_str());
-    centred(context, text, area, buffer);
+    let nothing = || ("no data in this trace".to_owned(), context.theme.grey());
+    let (text, style) = notes::notes(context).into_iter().next().unwrap_or_else(nothing);
+    centred(&text, style, area, buffer);
 }
 
 /// Figures, a note, and what is left for the map.

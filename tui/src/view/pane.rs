@@ -2,6 +2,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
@@ -77,12 +78,12 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// A text in the middle of an area: what an empty view says.
-pub fn centred(context: Context<'_>, text: &str, area: Rect, buffer: &mut Buffer) {
+pub fn centred(text: &str, style: Style, area: Rect, buffer: &mut Buffer) {
     let lines = wrap(text, usize::from(area.width.saturating_sub(2)).max(1));
     let rows = lines.len().min(usize::from(area.height)) as u16;
     let top = area.y + (area.height - rows) / 2;
     for (i, text) in lines.into_iter().take(usize::from(rows)).enumerate() {
-        let line = Line::styled(text, context.theme.notable());
+        let line = Line::styled(text, style);
         let x = area.x + (area.width.saturating_sub(line.width() as u16)) / 2;
         let width = area.right().saturating_sub(x);
         put(buffer, Rect { x, y: top + i as u16, width, height: 1 }, &line);

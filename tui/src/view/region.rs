@@ -28,12 +28,12 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let state = context.state;
     let list = state.ui.list(ViewId::Regions);
     let Some(sample) = state.host().shown() else {
-        centred(context, "no data", area, buffer);
+        centred("no data", context.theme.grey(), area, buffer);
         return;
     };
     let rows = rows::regions(state.host(), sample, state.ui.start, list);
     let Some(row) = rows.get(list.selected.min(rows.len().saturating_sub(1))) else {
-        centred(context, "no region is selected", area, buffer);
+        centred("no region is selected", context.theme.grey(), area, buffer);
         return;
     };
     let inner = frame(context, &title(context, row), area, buffer);

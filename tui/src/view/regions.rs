@@ -31,13 +31,19 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let title = title(context, "regions", REGION_SORTS[list.sort]);
     let inner = frame(context, &title, area, buffer);
     let Some(sample) = state.host().shown() else {
-        let notes = notes::notes(context);
-        centred(context, notes.first().map_or("no data", |n| n.0.as_str()), inner, buffer);
+        let nothing = || ("no data".to_owned(), context.theme.grey());
+        let (text, style) = notes::notes(context).into_iter().next().unwrap_or_else(nothing);
+        centred(&text, style, inner, buffer);
         return;
     };
     let rows = rows::regions(state.host(), sample, state.ui.start, list);
     if rows.is_empty() {
-        centred(context, "no region matches the filter (esc clears it)", inner, buffer);
+        centred(
+            "no region matches the filter (esc clears it)",
+            context.theme.grey(),
+            inner,
+            buffer,
+        );
         return;
     }
     let cells = |i: usize| cells(context, &rows[i]);

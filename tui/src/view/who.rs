@@ -21,7 +21,7 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let culprits = rows::blame(state.host(), zoom, &ListState::default());
     let guilty: Vec<_> = culprits.into_iter().filter(|c| c.taints[0] > 0).collect();
     if guilty.is_empty() {
-        centred(context, "no region turned tainted in this time", inner, buffer);
+        centred("no region turned tainted in this time", context.theme.grey(), inner, buffer);
         return;
     }
     let width = usize::from(inner.width);
