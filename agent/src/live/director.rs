@@ -22,7 +22,10 @@ use crate::bpf::pagemap::PageMap;
 use crate::snapshot::now_ns;
 
 /// Time for everything after an order to abandon.
-const ABANDON_TIME: Duration = Duration::from_millis(45);
+const ABANDON_TIME: Duration = Duration::from_millis(35);
+/// More time for the last frame alone. It is used only where the consumer is at work on a frame
+/// before; how long to wait for that is the consumer's business.
+const LAST_FRAME_PATIENCE: Duration = Duration::from_millis(400);
 /// Snapshots that growing memory asks for are at least this far apart.
 const GROWTH_EVERY: Duration = Duration::from_secs(10);
 
@@ -313,8 +316,7 @@ impl Director {
         let time_ns = if collector.stopped_ns == 0 { now_ns() } else { collector.stopped_ns };
         let end = End { reason, time_ns, closing_snapshot, totals };
         if let Some(at) = &mut self.state.abandon_at {
-            // The last frame is small and worth a little more patience.
-            *at += ABANDON_TIME / 4;
+            *at += LAST_FRAME_PATIENCE;
         }
         self.send(Frame::End(Box::new(end.clone())));
         LiveReport {

@@ -25,8 +25,12 @@ use crate::signals::{self, Asked};
 
 /// Events wait this long for their batch to fill: fewer, larger frames compress better.
 const FLUSH: Duration = Duration::from_millis(200);
-/// Time from a SIGTERM to the end of this program, with some left for the exit itself.
-const ABANDON_TIME: Duration = Duration::from_millis(75);
+/// Time from a SIGTERM to the end of this program, with some left for the exit itself, where
+/// somebody else decides how fast the output takes bytes.
+const ABANDON_TIME: Duration = Duration::from_millis(55);
+/// The same where the output is a file: on an overloaded machine the last frame may take longer,
+/// and a trace that says how it ended is worth that.
+const ABANDON_FILE_TIME: Duration = Duration::from_millis(500);
 
 /// Runs the subcommand.
 pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
@@ -41,6 +45,7 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
         command: (!command.is_empty()).then_some(command),
         ..LiveOptions::default()
     };
+    let abandon_time = if output.is_file() { ABANDON_FILE_TIME } else { ABANDON_TIME };
     let take = (!args.no_snapshot).then(snapshots::taker).transpose()?;
     let agent = LiveAgent::start(options, take)?;
     let (ready_tx, ready) = bounded(1);
@@ -50,6 +55,7 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     let recording = Recording {
         control: agent.control(),
         closing: (!args.no_snapshot).then_some(args.close_timeout),
+        abandon_time,
         args,
         signals,
         ready,
@@ -73,6 +79,7 @@ struct Recording {
     args: RecordArgs,
     control: Control,
     closing: Option<Duration>,
+    abandon_time: Duration,
     signals: Receiver<Asked>,
     ready: Receiver<()>,
     written: Receiver<Written>,
@@ -145,7 +152,7 @@ impl Recording {
         if asked.is_interrupt() && self.ending.is_none() {
             self.stop(EndReason::Interrupted);
         } else if !matches!(self.ending, Some(Ending::Abandoned { .. })) {
-            let until = Instant::now() + ABANDON_TIME;
+            let until = Instant::now() + self.abandon_time;
             self.ending = Some(Ending::Abandoned { until, signal: asked.signal });
             self.control.abandon(EndReason::Terminated);
         }

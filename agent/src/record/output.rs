@@ -47,6 +47,11 @@ impl Output {
         Ok(Output { file })
     }
 
+    /// Whether it is a file, which takes bytes as fast as the machine can.
+    pub(super) fn is_file(&self) -> bool {
+        self.file.metadata().is_ok_and(|m| m.is_file())
+    }
+
     /// Writes `frames` to their end. `ready` is told when the trace has begun: the header, and the
     /// opening snapshot if there is to be one, are written. Batches go back to `recycler`.
     pub(super) fn write_on_thread(

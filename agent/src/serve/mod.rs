@@ -23,7 +23,7 @@ use crate::cli::ServeArgs;
 use crate::signals;
 
 /// Time from a signal to the end of this program, with some left for the exit itself.
-const ABANDON_TIME: Duration = Duration::from_millis(75);
+const ABANDON_TIME: Duration = Duration::from_millis(55);
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
