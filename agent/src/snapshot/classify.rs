@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fragscope_trace::page::{Content, MAX_PAGE_ORDER, REGION_ORDER};
 
-use super::layout::{Field, PageLayout};
+use super::layout::Field;
+use super::layout::page::{PageLayout, TypeTest};
 
 /// Weight of one pin in the reference count of a small page (`GUP_PIN_COUNTING_BIAS`).
 const PIN_BIAS: i64 = 1024;
@@ -121,7 +122,7 @@ impl<'a> Pages<'a> {
     /// By its type.
     fn typed(&self) -> Option<Seen> {
         let (types, page_type) = (&self.layout.types, self.page_type());
-        let is = |test: super::layout::TypeTest| test.matches(page_type);
+        let is = |test: TypeTest| test.matches(page_type);
         Some(match () {
             () if is(types.buddy) => match self.word(self.layout.private) {
                 order if order <= u64::from(MAX_PAGE_ORDER) => Seen::Buddy(order as u8),

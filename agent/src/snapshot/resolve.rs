@@ -1,6 +1,6 @@
 //! Which list each free page is on: from chains of links to blocks, lists and what stays open.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
@@ -40,7 +40,7 @@ pub(crate) fn resolve(
     runs: &[PageRun],
 ) -> Resolved {
     let mut work = Work { nodes, links, runs, lists: BTreeMap::new(), out: Resolved::default() };
-    let mut settled = HashSet::new();
+    let mut settled = vec![false; nodes.len()];
     for chain in links.chains() {
         match owners.get(&chain.head) {
             Some(owner) => work.owned(*owner, &chain, &mut settled),
@@ -68,7 +68,7 @@ impl Resolved {
 
 impl Work<'_> {
     /// A free list or a per-CPU list.
-    fn owned(&mut self, owner: Owner, chain: &Chain, settled: &mut HashSet<u32>) {
+    fn owned(&mut self, owner: Owner, chain: &Chain, settled: &mut [bool]) {
         self.out.torn_lists += usize::from(!chain.whole);
         let content = if owner.cpu.is_some() { Content::Pcp } else { Content::Free };
         let state = State { content, order: owner.order, migratetype: owner.migratetype };
@@ -79,7 +79,7 @@ impl Work<'_> {
                 None => node.order == Some(owner.order),
             };
             if fits {
-                settled.insert(*at);
+                settled[*at as usize] = true;
                 self.out.blocks.push(Block { start: node.pfn, state });
                 let key = (owner.zone, owner.cpu, owner.order, owner.migratetype);
                 self.lists.entry(key).or_default().push(node.pfn);
@@ -103,12 +103,12 @@ impl Work<'_> {
 
     /// A list that neither a zone nor a CPU owns: compaction and page reporting hold free pages
     /// on such. Its order is not known, so only pages that are a list's own members count.
-    fn private(&mut self, chain: &Chain, settled: &mut HashSet<u32>) {
+    fn private(&mut self, chain: &Chain, settled: &mut [bool]) {
         let state = State::new(Content::Isolated, 0);
         for at in &chain.nodes {
             let node = self.nodes[*at as usize];
             if node.order.is_none() && chain.whole {
-                settled.insert(*at);
+                settled[*at as usize] = true;
                 self.out.private_pages += 1;
                 self.out.blocks.push(Block { start: node.pfn, state });
             }
@@ -117,9 +117,9 @@ impl Work<'_> {
 
     /// What is left. A free block is free whatever its list: it goes to the end of the movable
     /// one, so that every free block is on a list.
-    fn strays(&mut self, machine: &Machine, settled: &HashSet<u32>) {
+    fn strays(&mut self, machine: &Machine, settled: &[bool]) {
         for (at, node) in self.nodes.iter().enumerate() {
-            if settled.contains(&(at as u32)) {
+            if settled[at] {
                 continue;
             }
             let (Some(order), Some(zone)) = (node.order, machine.zone_of(node.pfn)) else {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use fragscope_trace::page::{Content, MAX_PAGE_ORDER, Pfn, PfnRange};
 
 use super::classify::{KERNEL_SPACE, Pages, Seen};
-use super::layout::PageLayout;
+use super::layout::page::PageLayout;
 use super::runs::{Block, RunBuilder, State};
 use crate::bpf::calibrate::Vmemmap;
 

@@ -115,7 +115,7 @@ impl StructPages {
         let types = self.pageblock_types(&machine, &spans, &resolved, &runs)?;
         let runs = runs::with_types(&runs, machine.pageblock_order, |pfn| types.of(pfn));
         let strays = resolved.stray_count();
-        let notes = notes(&resolved, &self.places, &machine, &types);
+        let notes = notes(&runs, &resolved, &self.places, &machine, &types);
         let snapshot = Snapshot {
             source: SnapshotSource::StructPages,
             role,
@@ -287,11 +287,14 @@ fn merged(blocks: &[Block], mut others: Vec<Block>) -> Vec<Block> {
 
 /// What a reader of the snapshot should know.
 fn notes(
+    runs: &[PageRun],
     resolved: &Resolved,
     places: &Places,
     machine: &Machine,
     types: &PageblockTypes,
 ) -> Vec<String> {
+    let unknown = runs.iter().filter(|run| run.content == Content::Unknown);
+    let unknown = unknown.map(|run| run.pages as usize).sum::<usize>();
     let mut notes = Vec::new();
     let mut note = |count: usize, text: &str| {
         if count > 0 {
@@ -299,6 +302,8 @@ fn notes(
         }
     };
     note(resolved.stray_pages, "pages moved between lists while they were read: `unknown`");
+    let unlisted = unknown.saturating_sub(resolved.stray_pages);
+    note(unlisted, "pages have neither a reference nor a type and are on no list: `unknown`");
     note(resolved.stray_blocks, "free blocks moved between lists while they were read");
     note(resolved.torn_lists, "lists changed while they were read: their order is uncertain");
     note(resolved.private_pages, "free pages are held outside the lists (compaction, reporting)");
