@@ -210,6 +210,7 @@ pub trait SpbIndex<F: Flavour> {
 }
 
 /// The index that the settings choose.
+#[expect(clippy::large_enum_variant, reason = "there is one for each zone")]
 #[derive(Debug)]
 pub enum Index<F: Flavour> {
     /// The series' walk.
