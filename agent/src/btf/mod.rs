@@ -2,7 +2,7 @@
 //!
 //! aya reads BTF too, but keeps offsets of members to itself. This module knows the format and
 //! answers questions by name; which types and members matter is the matter of
-//! [`crate::snapshot::layout`].
+//! `snapshot::layout`.
 
 mod parse;
 
