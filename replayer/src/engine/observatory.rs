@@ -11,22 +11,19 @@ use fragscope_trace::snapshot::Snapshot;
 use thiserror::Error;
 
 use super::backfill::Backfill;
-use super::context::Contexts;
 use super::op::Op;
 use super::opening::Opening;
 use super::read_times::ReadTimes;
+use super::taints::TaintLog;
 use super::worker::{PolicySample, TrackError, Worker};
 use crate::kernel_track::fidelity::Fidelity;
 use crate::kernel_track::{KernelTrack, UnmatchedFree};
-use crate::mm::allocator::{BuildError, TaintChange};
+use crate::mm::allocator::BuildError;
 use crate::observe::{AgentCost, Divergence, Sample, StartState, TaintEvent, TrackKind};
 use crate::start::TrackSpec;
 
 /// Operations handed to the tracks at once.
 const OPS_BATCH: usize = 1 << 15;
-
-/// Taint events of the kernel track kept until somebody takes them.
-const TAINTS_MAX: usize = 1 << 16;
 
 /// A replay that cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -74,10 +71,7 @@ pub struct Observatory {
     pending: Option<Pending>,
     lost_at_snapshot: u64,
     fidelity: Vec<Fidelity>,
-    contexts: Contexts,
-    changes: Vec<TaintChange>,
-    changes_seen: u64,
-    taints: Vec<TaintEvent>,
+    taints: TaintLog,
     kernel_divergence: Option<Divergence>,
     cost: Option<AgentCost>,
     cost_at_ns: TimeNs,
@@ -105,10 +99,7 @@ impl Observatory {
             pending: None,
             lost_at_snapshot: 0,
             fidelity: Vec::new(),
-            contexts: Contexts::default(),
-            changes: Vec::new(),
-            changes_seen: 0,
-            taints: Vec::new(),
+            taints: TaintLog::default(),
             kernel_divergence: None,
             cost: None,
             cost_at_ns: header.started_ns,
@@ -252,7 +243,7 @@ impl Observatory {
             Some(snapshot) => self.open_with(snapshot)?,
             None => self.kernel.open_unknown(),
         }
-        self.changes_seen = self.kernel.pages().taint_changes_seen();
+        self.taints.begin(&self.kernel);
         for batch in held {
             self.replay(&batch)?;
         }
@@ -285,10 +276,8 @@ impl Observatory {
                     self.settle_pending(None);
                 }
                 self.kernel.page_event(*event, &mut self.ops);
-                if self.kernel.pages().taint_changes_seen() != self.changes_seen {
-                    let (order, gfp) = (event.order(), event.gfp);
-                    self.note_taints(event.time_ns, (order, gfp));
-                }
+                let of = (event.order(), event.gfp);
+                self.taints.note_kernel(&mut self.kernel, event.time_ns, of);
             }
             self.time_ns = self.time_ns.max(pages.last().map_or(0, |event| event.time_ns));
             if let Some(side) = side {
@@ -303,7 +292,7 @@ impl Observatory {
 
     fn side_event(&mut self, side: &SideEvent) {
         self.time_ns = self.time_ns.max(side.time_ns);
-        self.contexts.note(side);
+        self.taints.note_context(side);
         self.kernel.side_event(side, &mut self.ops);
         match &side.kind {
             SideKind::Check { free_pages, pcp_pages, managed_pages } => {
@@ -323,9 +312,7 @@ impl Observatory {
             }
             _ => {}
         }
-        if self.kernel.pages().taint_changes_seen() != self.changes_seen {
-            self.note_taints(side.time_ns, Default::default());
-        }
+        self.taints.note_kernel(&mut self.kernel, side.time_ns, Default::default());
     }
 
     /// Compares with the snapshot that waits, if any.
@@ -336,29 +323,7 @@ impl Observatory {
         self.lost_at_snapshot = lost;
         let fidelity = self.kernel.compare(&snapshot, traced_until_ns, since, &mut self.ops);
         self.fidelity.push(fidelity);
-        if self.kernel.pages().taint_changes_seen() != self.changes_seen {
-            self.note_taints(snapshot.end_ns, Default::default());
-        }
-    }
-
-    #[cold]
-    fn note_taints(&mut self, time_ns: TimeNs, (order, gfp): (u8, fragscope_trace::gfp::Gfp)) {
-        self.changes_seen = self.kernel.pages().taint_changes_seen();
-        self.kernel.take_taint_changes(&mut self.changes);
-        let regions = &self.kernel.pages().geometry().regions;
-        let room = TAINTS_MAX.saturating_sub(self.taints.len());
-        self.taints.extend(self.changes.drain(..).take(room).map(|change| TaintEvent {
-            time_ns,
-            track: TrackKind::Kernel,
-            region_start: fragscope_trace::page::Pfn(regions[change.region as usize].start.into()),
-            tainted: change.tainted,
-            pfn: fragscope_trace::page::Pfn(change.frame.into()),
-            order,
-            gfp,
-            migratetype: gfp.migratetype(),
-            comm: None,
-            stack: Vec::new(),
-        }));
+        self.taints.note_kernel(&mut self.kernel, snapshot.end_ns, Default::default());
     }
 
     /// Hands the operations so far to the policy tracks.
@@ -433,14 +398,6 @@ impl Observatory {
     /// Taint events of all tracks since the last call, by time. Those of policy tracks arrive
     /// with a sample.
     pub fn take_taints(&mut self) -> Vec<TaintEvent> {
-        let mut taints = std::mem::take(&mut self.taints);
-        taints.sort_by_key(|taint| (taint.time_ns, taint.track, taint.region_start, taint.pfn));
-        for taint in &mut taints {
-            if let Some((comm, stack)) = self.contexts.of(taint.time_ns, taint.pfn) {
-                taint.comm = Some(comm.to_owned());
-                taint.stack = stack.to_vec();
-            }
-        }
-        taints
+        self.taints.take()
     }
 }

@@ -386,6 +386,41 @@ fn own_pages_are_real_but_no_workload() {
 }
 
 #[test]
+fn list_movements_tell_per_cpu_lists_from_the_buddy() {
+    let machine = small();
+    let mut track = opened(&machine);
+    let mut ops = Vec::new();
+    let mut movement = |track: &mut KernelTrack, kind, at: u64, order| {
+        let (mt, gfp) = (Migratetype::Reclaimable, Gfp::empty());
+        let event = PageEvent::new(kind, 10_000_000, CpuId(0), Pfn(at), order, mt, gfp);
+        track.page_event(event, &mut ops);
+    };
+    movement(&mut track, PageEventKind::ZoneLocked, 512, 2);
+    assert_eq!(contents(&track)[511..517].iter().filter(|c| **c == Content::Pcp).count(), 4);
+    let free = PageEvent::free(11_000_000, CpuId(0), Pfn(600), 0);
+    let mut more = Vec::new();
+    track.page_event(PageEvent::alloc(10_500_000, CpuId(0), Pfn(600), 0, Gfp::KERNEL), &mut more);
+    track.page_event(free, &mut more);
+    assert_eq!(contents(&track)[600], Content::Pcp, "it goes to a list of its CPU first");
+    movement(&mut track, PageEventKind::PcpuDrain, 600, 0);
+    assert_eq!(contents(&track)[600], Content::Free);
+    assert_eq!(track.pages().free_pages(), PAGES);
+    assert!(ops.is_empty(), "where free pages wait is no workload");
+}
+
+#[test]
+fn a_snapshot_between_events_leaves_what_is_younger() {
+    let machine = small();
+    let mut track = opened(&machine);
+    let mut ops = Vec::new();
+    apply(&mut track, &Do::Alloc(5, 0, Gfp::KERNEL, false), 90_000_000, &mut ops);
+    let fidelity =
+        track.compare(&closing(&machine, 60_000_000, |_| Content::Free), None, 0, &mut ops);
+    assert_eq!((fidelity.newer_pages, fidelity.raw_difference_pages), (1, 0));
+    assert_eq!(contents(&track)[5], Content::Kernel);
+}
+
+#[test]
 fn taint_changes_name_the_region_once() {
     let machine = small();
     let mut track = opened(&machine);
