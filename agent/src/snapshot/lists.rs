@@ -96,6 +96,15 @@ impl<'a> Links<'a> {
         next.is_some_and(|n| range.contains(n.pfn))
     }
 
+    /// Whether a node that `at` points to points back: both are, or just were, on one list.
+    pub(crate) fn has_neighbour(&self, at: u32) -> bool {
+        let back = |link, step: fn(&Self, u32) -> Link| match link {
+            Link::Node(other) => other != at && step(self, other) == Link::Node(at),
+            _ => false,
+        };
+        back(self.next(at), Links::prev) || back(self.prev(at), Links::next)
+    }
+
     fn next(&self, node: u32) -> Link {
         self.link(self.nodes[node as usize].next)
     }
@@ -287,6 +296,22 @@ mod tests {
             prop_assert_eq!(pages, expected);
             let longer = lists.iter().filter(|l| l.contains(&gone) && l.len() > 1).count();
             prop_assert_eq!(found.iter().filter(|(_, _, whole)| !whole).count(), longer);
+        }
+
+        /// What hangs on a list's neighbour is told from what only points somewhere.
+        #[test]
+        fn neighbours_point_back(lists in any_lists(), loner in 0u64..36) {
+            let mut nodes = nodes(&lists);
+            let loner = loner * 37 + 1;
+            let at = nodes.partition_point(|n| n.pfn.0 < loner);
+            let (next, prev) = (field(nodes[0].pfn.0), field(nodes[0].pfn.0));
+            nodes.insert(at, Node { pfn: Pfn(loner), order: None, next, prev });
+            let links = Links::new(&nodes, VMEMMAP, LIST, Pfn(END));
+            for (index, node) in nodes.iter().enumerate() {
+                let list = lists.iter().find(|l| l.contains(&node.pfn.0));
+                let expected = list.is_some_and(|l| l.len() > 1);
+                prop_assert_eq!(links.has_neighbour(index as u32), expected);
+            }
         }
 
         /// Links may lead anywhere: no panic, no endless walk, no page on two lists.

@@ -21,9 +21,13 @@ pub(crate) struct Resolved {
     pub(crate) blocks: Vec<Block>,
     /// Lists by zone, CPU, order and type.
     pub(crate) lists: Vec<FreeList>,
-    /// Free blocks whose list was not found.
+    /// Free blocks that changes cut off from their list. Zone, order and pageblock tell which it
+    /// is: they stand at its end.
     pub(crate) stray_blocks: usize,
-    /// Pages that look like those of per-CPU lists but are on none that was found.
+    /// Pages that changes cut off from their per-CPU list, but not from each other. Whose list it
+    /// is cannot be told.
+    pub(crate) cut_off_pages: usize,
+    /// Pages that look like those of per-CPU lists but hang on nothing.
     pub(crate) stray_pages: usize,
     /// Lists that changed while they were read, so that their order is uncertain.
     pub(crate) torn_lists: usize,
@@ -31,15 +35,18 @@ pub(crate) struct Resolved {
     pub(crate) private_pages: usize,
 }
 
-/// Sorts the pages of `links` by list. `runs` are those of the scan.
+/// Sorts the pages of `links` by list. `runs` are those of the scan; `type_of` gives the type of
+/// a frame's pageblock, where it is known.
 pub(crate) fn resolve(
     machine: &Machine,
     nodes: &[Node],
     links: &Links<'_>,
     owners: &HashMap<Head, Owner>,
     runs: &[PageRun],
+    type_of: impl Fn(Pfn) -> Option<Migratetype>,
 ) -> Resolved {
-    let mut work = Work { nodes, links, runs, lists: BTreeMap::new(), out: Resolved::default() };
+    let (lists, out) = (BTreeMap::new(), Resolved::default());
+    let mut work = Work { machine, type_of, nodes, links, runs, lists, out };
     let mut settled = vec![false; nodes.len()];
     for chain in links.chains() {
         match owners.get(&chain.head) {
@@ -47,11 +54,13 @@ pub(crate) fn resolve(
             None => work.private(&chain, &mut settled),
         }
     }
-    work.strays(machine, &settled);
+    work.strays(&settled);
     work.finish()
 }
 
-struct Work<'a> {
+struct Work<'a, T> {
+    machine: &'a Machine,
+    type_of: T,
     nodes: &'a [Node],
     links: &'a Links<'a>,
     runs: &'a [PageRun],
@@ -62,11 +71,11 @@ struct Work<'a> {
 impl Resolved {
     /// Blocks and pages whose list was not found.
     pub(crate) fn stray_count(&self) -> usize {
-        self.stray_blocks + self.stray_pages
+        self.stray_blocks + self.cut_off_pages + self.stray_pages
     }
 }
 
-impl Work<'_> {
+impl<T: Fn(Pfn) -> Option<Migratetype>> Work<'_, T> {
     /// A free list or a per-CPU list.
     fn owned(&mut self, owner: Owner, chain: &Chain, settled: &mut [bool]) {
         self.out.torn_lists += usize::from(!chain.whole);
@@ -115,20 +124,26 @@ impl Work<'_> {
         }
     }
 
-    /// What is left. A free block is free whatever its list: it goes to the end of the movable
-    /// one, so that every free block is on a list.
-    fn strays(&mut self, machine: &Machine, settled: &[bool]) {
-        for (at, node) in self.nodes.iter().enumerate() {
-            if settled[at] {
-                continue;
+    /// What is left.
+    fn strays(&mut self, settled: &[bool]) {
+        for at in (0..self.nodes.len()).filter(|at| !settled[*at]) {
+            let node = self.nodes[at];
+            let migratetype = (self.type_of)(node.pfn).unwrap_or(Migratetype::Movable);
+            match (node.order, self.machine.zone_of(node.pfn)) {
+                (Some(order), Some(zone)) => {
+                    self.out.stray_blocks += 1;
+                    let state = State { content: Content::Free, order, migratetype };
+                    self.out.blocks.push(Block { start: node.pfn, state });
+                    let key = (zone as u16, None, order, migratetype);
+                    self.lists.entry(key).or_default().push(node.pfn);
+                }
+                (None, _) if self.links.has_neighbour(at as u32) => {
+                    self.out.cut_off_pages += 1;
+                    let state = State { content: Content::Pcp, order: 0, migratetype };
+                    self.out.blocks.push(Block { start: node.pfn, state });
+                }
+                _ => self.out.stray_pages += 1,
             }
-            let (Some(order), Some(zone)) = (node.order, machine.zone_of(node.pfn)) else {
-                self.out.stray_pages += 1;
-                continue;
-            };
-            self.out.stray_blocks += 1;
-            let key = (zone as u16, None, order, Migratetype::Movable);
-            self.lists.entry(key).or_default().push(node.pfn);
         }
     }
 
@@ -143,5 +158,76 @@ impl Work<'_> {
         };
         self.out.lists = self.lists.into_iter().map(list).collect();
         self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::calibrate::Vmemmap;
+    use crate::snapshot::runs::RunBuilder;
+    use crate::snapshot::synthetic;
+
+    const VMEMMAP: Vmemmap = Vmemmap { base: 0xffff_ea00_0000_0000, page_bytes: 64 };
+    const HEAD: u64 = 0xffff_8880_0000_1000;
+    const PAGES: u64 = 4096;
+
+    fn field(pfn: u64) -> u64 {
+        VMEMMAP.page_address(pfn) + 8
+    }
+
+    fn node(pfn: u64, order: Option<u8>, next: u64, prev: u64) -> Node {
+        Node { pfn: Pfn(pfn), order, next, prev }
+    }
+
+    fn resolved(nodes: &[Node], owner: Option<Owner>) -> Resolved {
+        let machine = synthetic::machine(PAGES);
+        let mut runs = RunBuilder::default();
+        runs.push(Pfn(0), PAGES, State::new(Content::Unknown, 0));
+        let links = Links::new(nodes, VMEMMAP, 8, Pfn(PAGES));
+        let owners = owner.map(|owner| (Head(HEAD), owner)).into_iter().collect();
+        let type_of = |_| Some(Migratetype::Reclaimable);
+        resolve(&machine, nodes, &links, &owners, &runs.finish(), type_of)
+    }
+
+    fn cpu_list(order: u8) -> Option<Owner> {
+        let (cpu, migratetype) = (Some(CpuId(1)), Migratetype::Movable);
+        Some(Owner { zone: 0, cpu, order, migratetype })
+    }
+
+    #[test]
+    fn a_per_cpu_list_tells_the_order_of_its_blocks() {
+        let nodes = [node(8, None, field(16), HEAD), node(16, None, HEAD, field(8))];
+        let found = resolved(&nodes, cpu_list(2));
+        assert_eq!(found.lists[0].blocks, [Pfn(8), Pfn(16)]);
+        assert_eq!((found.lists[0].order, found.lists[0].cpu), (2, Some(CpuId(1))));
+        assert!(found.blocks.iter().all(|b| b.state.order == 2 && b.state.content == Content::Pcp));
+        // Blocks that overlap, or are not aligned, are not what they seem to be.
+        let nodes = [node(8, None, field(12), HEAD), node(12, None, HEAD, field(8))];
+        assert_eq!(resolved(&nodes, cpu_list(3)).stray_count(), 2);
+    }
+
+    #[test]
+    fn pages_on_a_list_of_nobody_are_held_apart() {
+        let found = resolved(&[node(8, None, HEAD, HEAD)], None);
+        assert_eq!((found.private_pages, found.blocks[0].state.content), (1, Content::Isolated));
+    }
+
+    #[test]
+    fn what_was_cut_off_is_free_but_on_no_list_of_a_cpu() {
+        let gone = field(999);
+        let nodes = [
+            node(8, None, field(9), gone),
+            node(9, None, gone, field(8)),
+            node(32, None, gone, gone),
+            node(64, Some(3), gone, gone),
+        ];
+        let found = resolved(&nodes, cpu_list(0));
+        let strays = (found.cut_off_pages, found.stray_pages, found.stray_blocks);
+        assert_eq!(strays, (2, 1, 1));
+        let [list] = &found.lists[..] else { panic!("{:?}", found.lists) };
+        assert_eq!((list.cpu, list.order, list.migratetype), (None, 3, Migratetype::Reclaimable));
+        let contents: Vec<_> = found.blocks.iter().map(|b| (b.start.0, b.state.content)).collect();
+        assert_eq!(contents, [(8, Content::Pcp), (9, Content::Pcp), (64, Content::Free)]);
     }
 }

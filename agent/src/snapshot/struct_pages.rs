@@ -108,11 +108,15 @@ impl StructPages {
         let links = self.links(&nodes, &machine);
         self.find_places(&machine, &links)?;
         let owners = self.places.owners(&layout, &machine);
-        let resolved = resolve(&machine, &nodes, &links, &owners, &runs);
+        let table = self.pageblock_table(&machine, &spans)?;
+        let type_of = |pfn| table.as_ref().and_then(|table| table.of(pfn));
+        let resolved = resolve(&machine, &nodes, &links, &owners, &runs, type_of);
         self.places.complete(&layout, &mut machine, &mut self.kernel)?;
 
         let runs = runs::overlay(&runs, &merged(&resolved.blocks, reclaimable));
-        let types = self.pageblock_types(&machine, &spans, &resolved, &runs)?;
+        let mut types =
+            table.unwrap_or_else(|| PageblockTypes::of_blocks(&resolved.blocks, &machine));
+        types.forget_absent(&runs);
         let runs = runs::with_types(&runs, machine.pageblock_order, |pfn| types.of(pfn));
         let strays = resolved.stray_count();
         let notes = notes(&runs, &resolved, &self.places, &machine, &types);
@@ -223,24 +227,19 @@ impl StructPages {
         });
     }
 
-    /// From the kernel's table, or else from the lists of free blocks.
-    fn pageblock_types(
+    /// The types of all pageblocks by the kernel's table, if it can be found.
+    fn pageblock_table(
         &mut self,
         machine: &Machine,
         spans: &[PfnRange],
-        resolved: &Resolved,
-        runs: &[PageRun],
-    ) -> Result<PageblockTypes, SnapshotError> {
-        let Some(sections) = self.find_sections(machine)? else {
-            return Ok(PageblockTypes::of_blocks(&resolved.blocks, machine));
-        };
+    ) -> Result<Option<PageblockTypes>, SnapshotError> {
+        let Some(sections) = self.find_sections(machine)? else { return Ok(None) };
         let mut types = PageblockTypes::new(machine);
         let numbers = &self.layout.migratetypes;
         sections.read(machine, spans, numbers, &mut self.kernel, |start, migratetype| {
             types.enter(start, migratetype);
         })?;
-        types.forget_absent(runs);
-        Ok(types)
+        Ok(Some(types))
     }
 
     /// Looks for the table once; it never moves.
@@ -302,9 +301,16 @@ fn notes(
         }
     };
     note(resolved.stray_pages, "pages moved between lists while they were read: `unknown`");
+    note(
+        resolved.cut_off_pages,
+        "pages are on per-CPU lists that changed while they were read: whose is not known",
+    );
+    note(
+        resolved.stray_blocks,
+        "free blocks moved while they were read: they stand at the end of their list",
+    );
     let unlisted = unknown.saturating_sub(resolved.stray_pages);
     note(unlisted, "pages have neither a reference nor a type and are on no list: `unknown`");
-    note(resolved.stray_blocks, "free blocks moved between lists while they were read");
     note(resolved.torn_lists, "lists changed while they were read: their order is uncertain");
     note(resolved.private_pages, "free pages are held outside the lists (compaction, reporting)");
     if !places.has_cpus(machine) {
