@@ -36,7 +36,7 @@ impl KernelTrack {
         match event.kind() {
             PageEventKind::Alloc => self.alloc(event, ops),
             PageEventKind::Free => self.free(event, ops),
-            PageEventKind::AllocFailed => self.failed(event, ops),
+            PageEventKind::AllocFailed => failed(event, ops),
             PageEventKind::LruInsertion => self.lru_insertion(event, ops),
             PageEventKind::ZoneLocked => self.list_movement(event, Content::Pcp),
             PageEventKind::PcpuDrain => self.list_movement(event, Content::Free),
@@ -196,13 +196,6 @@ impl KernelTrack {
         }
     }
 
-    fn failed(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
-        if !event.tags().contains(Tags::OWN) {
-            let step = Step::Failed { gfp: event.gfp, cpu: event.cpu, order: event.order() };
-            ops.push(Op { time_ns: event.time_ns, step });
-        }
-    }
-
     /// A page of an LRU list is allocated and movable, whatever was thought of it.
     fn lru_insertion(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
         let Some(frames) = self.frames_of(event) else { return };
@@ -250,14 +243,21 @@ impl KernelTrack {
         frames.clone().all(|f| holds(self.pages.state(f).content()))
     }
 
-    /// An event's place for taint reports: the track's time never goes back.
-    pub(super) fn is_racing(&self, time_ns: TimeNs, pfn: Pfn) -> bool {
+    /// Whether the opening snapshot contains an event of a page at this time.
+    pub(super) fn is_contained(&self, time_ns: TimeNs, pfn: Pfn) -> bool {
         self.opening.as_ref().is_some_and(|o| o.contains(pfn, time_ns))
     }
 }
 
 fn is_pcp_order(order: u8) -> bool {
     order <= PCP_MAX_ORDER || order == PAGEBLOCK_ORDER
+}
+
+fn failed(event: PageEvent, ops: &mut Vec<Op>) {
+    if !event.tags().contains(Tags::OWN) {
+        let step = Step::Failed { gfp: event.gfp, cpu: event.cpu, order: event.order() };
+        ops.push(Op { time_ns: event.time_ns, step });
+    }
 }
 
 fn free_op(event: PageEvent) -> Op {

@@ -101,7 +101,8 @@ impl Before {
 pub struct PageTable {
     states: Vec<PageState>,
     touched: Vec<u32>,
-    free: FreeBits,
+    /// Free pages that are not known to be on a per-CPU list.
+    buddy: FreeBits,
     census: Census<Up>,
     geometry: Geometry,
     clock_base_ns: TimeNs,
@@ -128,7 +129,7 @@ impl PageTable {
         Ok(PageTable {
             states: vec![PageState::default(); frames],
             touched: vec![0; frames],
-            free: FreeBits::new(frames),
+            buddy: FreeBits::new(frames),
             census: Census::new(geometry.regions.len()),
             geometry,
             clock_base_ns,
@@ -227,8 +228,10 @@ impl PageTable {
         let count = u64::from(pages);
         self.unmovable_pages -= if from.taints() { count } else { 0 };
         self.unmovable_pages += if to.taints() { count } else { 0 };
+        if (from == Content::Free) != (to == Content::Free) {
+            self.buddy.set(at, pages, to == Content::Free);
+        }
         if from.is_free() != to.is_free() {
-            self.free.set(at, pages, to.is_free());
             self.free_pages -= if from.is_free() { count } else { 0 };
             self.free_pages += if to.is_free() { count } else { 0 };
         }
@@ -254,11 +257,11 @@ impl PageTable {
         self.census.rows(&self.geometry)
     }
 
-    /// Free blocks by order if every free page were merged as far as it can be: what the buddy
-    /// lists would be without per-CPU lists and without types that do not merge.
+    /// Free blocks by order if every free page were merged as far as it can be, but for those
+    /// known to be on per-CPU lists: what the buddy lists would be if all types merged.
     #[must_use]
     pub fn free_blocks(&self) -> Vec<u64> {
-        self.free.merged_blocks(self.geometry.max_order)
+        self.buddy.merged_blocks(self.geometry.max_order)
     }
 
     /// How many regions turned tainted or clean so far.

@@ -57,7 +57,7 @@ impl KernelTrack {
 
     /// The pages of `from` are at `to` now; those of `from` follow as frees.
     fn moved(&mut self, from: Pfn, to: Pfn, order: u8, time_ns: TimeNs, ops: &mut Vec<Op>) {
-        if self.is_racing(time_ns, to) {
+        if self.is_contained(time_ns, to) {
             return;
         }
         let pages = 1 << order;
@@ -150,7 +150,7 @@ impl KernelTrack {
         time_ns: TimeNs,
         ops: &mut Vec<Op>,
     ) {
-        if self.is_racing(time_ns, range.start) {
+        if self.is_contained(time_ns, range.start) {
             return;
         }
         let frames = self.pages.clip(range);

@@ -397,6 +397,8 @@ fn list_movements_tell_per_cpu_lists_from_the_buddy() {
     };
     movement(&mut track, PageEventKind::ZoneLocked, 512, 2);
     assert_eq!(contents(&track)[511..517].iter().filter(|c| **c == Content::Pcp).count(), 4);
+    let pages = |blocks: Vec<u64>| (0..).zip(blocks).map(|(order, n)| n << order).sum::<u64>();
+    assert_eq!(pages(track.pages().free_blocks()), PAGES - 4);
     let free = PageEvent::free(11_000_000, CpuId(0), Pfn(600), 0);
     let mut more = Vec::new();
     track.page_event(PageEvent::alloc(10_500_000, CpuId(0), Pfn(600), 0, Gfp::KERNEL), &mut more);
