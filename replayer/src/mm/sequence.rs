@@ -112,7 +112,7 @@ mod tests {
     fn a_request_that_interrupts_a_rebuild_waits_for_ever() {
         let sequence = UpdateSequence::<Up>::new(SequenceKind::Seqlock);
         sequence.rebuild(|| {
-            sequence.begin();
+            let _ = sequence.begin();
         });
     }
 
