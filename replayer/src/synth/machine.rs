@@ -61,12 +61,17 @@ impl MachineSpec {
             Err(SynthError::Config { what, found, expected })
         };
         let limit = 4u64 << 40;
-        if self.memory_bytes % section != 0 || !(256 << 20..=limit).contains(&self.memory_bytes) {
+        if !self.memory_bytes.is_multiple_of(section)
+            || !(256 << 20..=limit).contains(&self.memory_bytes)
+        {
             let expected = "a multiple of 128 MiB from 256 MiB to 4 TiB";
             return fault("memory", self.memory_bytes, expected);
         }
         let low = self.low_bytes;
-        if low % section != 0 || low > self.memory_bytes || !(256 << 20..=4 << 30).contains(&low) {
+        if !low.is_multiple_of(section)
+            || low > self.memory_bytes
+            || !(256 << 20..=4 << 30).contains(&low)
+        {
             let expected = "a multiple of 128 MiB from 256 MiB to 4 GiB, and no more than there is";
             return fault("memory below 4 GiB", low, expected);
         }
@@ -202,7 +207,6 @@ impl Booted {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "a predicate for filter")]
 fn not_empty(range: &PfnRange) -> bool {
     range.pages() > 0
 }

@@ -117,7 +117,7 @@ fn medium() -> Server {
 }
 
 fn headline_16g(preset: &Preset, memory_bytes: u64) -> Workload {
-    server(preset, memory_bytes, medium())
+    server(preset, memory_bytes, &medium())
 }
 
 fn headline_256g(preset: &Preset, memory_bytes: u64) -> Workload {
@@ -136,16 +136,16 @@ fn headline_256g(preset: &Preset, memory_bytes: u64) -> Workload {
         period_s: 120.0,
         ..medium()
     };
-    server(preset, memory_bytes, large)
+    server(preset, memory_bytes, &large)
 }
 
 fn half_used(preset: &Preset, memory_bytes: u64) -> Workload {
     let half = Server { anonymous: 0.18, cache_limit: 0.2, ..medium() };
-    server(preset, memory_bytes, half)
+    server(preset, memory_bytes, &half)
 }
 
 fn two_nodes(preset: &Preset, memory_bytes: u64) -> Workload {
-    let mut workload = server(preset, memory_bytes, medium());
+    let mut workload = server(preset, memory_bytes, &medium());
     workload.machine.nodes = 2;
     workload
 }
@@ -162,10 +162,10 @@ fn small(preset: &Preset, memory_bytes: u64) -> Workload {
         atomic: 2000.0,
         ..medium()
     };
-    server(preset, memory_bytes, short)
+    server(preset, memory_bytes, &short)
 }
 
-fn server(preset: &Preset, memory_bytes: u64, server: Server) -> Workload {
+fn server(preset: &Preset, memory_bytes: u64, server: &Server) -> Workload {
     let gib = memory_bytes as f64 / GIB as f64;
     Workload {
         name: preset.name.to_owned(),
@@ -174,13 +174,13 @@ fn server(preset: &Preset, memory_bytes: u64, server: Server) -> Workload {
         reclaim: Reclaim { swap_share: 0.0 },
         remote_free_share: 0.29,
         loads: vec![
-            files(&server, gib),
-            services(&server),
+            files(server, gib),
+            services(server),
             forks(),
             mappings(),
-            network(&server),
+            network(server),
             buffers(),
-            slab(&server, gib),
+            slab(server, gib),
         ],
     }
 }

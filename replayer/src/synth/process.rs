@@ -143,7 +143,7 @@ impl<'w> ProcessLoad<'w> {
     /// One page fault. Whether memory was there.
     fn touch(&mut self, process: &mut Process, host: &mut Host<'_>) -> Result<bool, SynthError> {
         let per_table = u64::from(self.config.pages_per_table);
-        if process.touched % per_table == 0 {
+        if process.touched.is_multiple_of(per_table) {
             self.table(process, host)?;
         }
         let order = self.fault_order(process);

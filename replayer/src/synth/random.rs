@@ -41,7 +41,7 @@ impl Rng {
     /// `limit / 2^64`.
     #[inline]
     pub fn below(&mut self, limit: u64) -> u64 {
-        (u128::from(self.bits()) * u128::from(limit) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(limit)) >> 64) as u64
     }
 
     /// A number in 0..1, with 53 random bits.
@@ -101,7 +101,7 @@ pub fn ln(value: f64) -> f64 {
     // ln(f) = 2 artanh(t) with t = (f - 1) / (f + 1), |t| < 0.172.
     let t = (fraction - 1.0) / (fraction + 1.0);
     let square = t * t;
-    let series = (0..9).rev().fold(0.0, |sum, k| sum * square + 1.0 / (2 * k + 1) as f64);
+    let series = (0..9).rev().fold(0.0, |sum, k| sum * square + 1.0 / f64::from(2 * k + 1));
     exponent as f64 * std::f64::consts::LN_2 + 2.0 * t * series
 }
 

@@ -27,7 +27,8 @@ pub(super) fn snapshot(
             *blocks = state.nr_free(order as u8);
         }
     }
-    let spans: Vec<PfnRange> = booted.zones.iter().map(|zone| zone.span()).collect();
+    let spans: Vec<PfnRange> =
+        booted.zones.iter().map(fragscope_trace::machine::Zone::span).collect();
     Snapshot {
         source: SnapshotSource::Synthetic,
         role,
