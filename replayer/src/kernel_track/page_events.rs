@@ -103,7 +103,7 @@ impl KernelTrack {
         let before = self.pages.set(frames.clone(), state);
         self.note_peak();
         self.pages.touch(frames.clone(), self.pages.tick(event.time_ns));
-        let taken = before.allocated + before.own;
+        let taken = before.allocated + before.own - before.own_unknown;
         if taken > 0 && self.opening.is_none() {
             count_order(&mut self.anomalies.unmatched_allocs, event.order());
             self.anomalies.unmatched_alloc_pages += u64::from(taken);

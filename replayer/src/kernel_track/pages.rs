@@ -74,6 +74,8 @@ pub struct Before {
     pub allocated: u32,
     /// Handed out to the recorder, whatever they held.
     pub own: u32,
+    /// Of `own`: what a correction made unknown.
+    pub own_unknown: u32,
     /// Not known.
     pub unknown: u32,
     /// Not there.
@@ -84,6 +86,9 @@ pub struct Before {
 
 impl Before {
     fn count(&mut self, state: PageState, pages: u32) {
+        if state.is_own() && state.content() == Content::Unknown {
+            self.own_unknown += pages;
+        }
         let part = match state.content() {
             _ if state.is_own() => &mut self.own,
             Content::Unknown => &mut self.unknown,
