@@ -42,6 +42,15 @@ mod tests {
         assert_eq!(now, built, "the BPF sources changed: run ebpf/build-object.sh and commit");
     }
 
+    /// Without the declaration a loader has to guess, and aya guesses "GPL".
+    #[test]
+    fn objects_declare_their_licence() {
+        for object in [super::probe(), super::tracer()] {
+            let object = aya_obj::Object::parse(object).unwrap();
+            assert_eq!(object.license.as_bytes_with_nul(), fragscope_ebpf::LICENCE);
+        }
+    }
+
     #[test]
     fn objects_are_aligned_elf() {
         for object in [super::probe(), super::tracer()] {

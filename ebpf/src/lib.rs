@@ -15,3 +15,7 @@ pub mod probe;
 pub mod record;
 pub mod ring;
 pub mod side;
+
+/// The licence that both objects declare to the kernel in their section `license`. Only programs
+/// under the GPL, also among others, may call the helpers that trace.
+pub const LICENCE: &[u8; 13] = b"Dual MIT/GPL\0";

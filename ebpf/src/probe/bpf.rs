@@ -8,6 +8,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
 use aya_ebpf::macros::{map, raw_tracepoint, tracepoint};
 use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
+use fragscope_ebpf::LICENCE;
 use fragscope_ebpf::probe::{
     CHUNK_BYTES, COPY_RC, CPU_SLOT, OWN_TGID, PAIR_SLOTS, PAIRS_STORED, PROBE_SLOTS, Pair,
 };
@@ -106,6 +107,10 @@ fn store_pair(pfn: u64) {
         }
     }
 }
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; LICENCE.len()] = *LICENCE;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -9,6 +9,7 @@ mod side;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use fragscope_ebpf::LICENCE;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 #[inline(always)]
@@ -22,6 +23,10 @@ fn this_cpu() -> u32 {
     // SAFETY: the helper takes nothing and cannot fail.
     unsafe { bpf_get_smp_processor_id() }
 }
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; LICENCE.len()] = *LICENCE;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
