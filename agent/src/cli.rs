@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fragscope_agent::bpf::tracer::TracerOptions;
 
+use crate::probe_cli::ProbeArgs;
 use crate::snapshot_cli::SnapshotArgs;
 
 /// Traces a host's page allocator and takes snapshots of its memory.
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Show the 1 GiB regions of this host as they are now
     Snapshot(SnapshotArgs),
+    #[command(name = "probe-1g")]
+    Probe1g(ProbeArgs),
     /// Say what this host offers, what is lost without the rest, and how to get it
     Doctor(DoctorArgs),
 }
@@ -93,6 +96,10 @@ pub(crate) struct RecordArgs {
     /// Take a snapshot at this interval, too
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) snapshot_every: Option<Duration>,
+    /// After the closing snapshot, ask the kernel for as many 1 GiB pages as it gives, as
+    /// `probe-1g` does, and put what came of it into the trace
+    #[arg(long)]
+    pub(crate) probe_1g: bool,
     /// What is traced.
     #[command(flatten)]
     pub(crate) tracer: TracerArgs,

@@ -11,6 +11,7 @@ use fragscope_agent::bpf::rights;
 use fragscope_agent::bpf::tracefs::{is_mounted_anywhere, with_tracefs};
 use fragscope_agent::bpf::tracer::{OLDEST_KERNEL, Tracer, TracerOptions};
 use fragscope_agent::btf::Btf;
+use fragscope_agent::probe_1g::{Host as _, ThisHost};
 use fragscope_agent::snapshot::source::{Snapshotter, SourceChoice};
 use fragscope_trace::header::Capability;
 use serde::Serialize;
@@ -42,6 +43,7 @@ fn examine() -> Report {
     let can_snapshot = sources.iter().any(|c| c.available);
     let mut capabilities = vec![kernel(), permission(), tracefs(), btf(), symbols()];
     capabilities.extend(sources);
+    capabilities.push(probe_1g());
     capabilities.extend(tracing());
     let missing = capabilities.iter().any(|c| c.required && !c.available);
     Report { can_record: !missing, can_snapshot, capabilities }
@@ -128,6 +130,13 @@ fn kpageflags() -> Capability {
     let lost = "no snapshots where struct pages can't be read";
     let remedy = "root, and a kernel with CONFIG_PROC_PAGE_MONITOR";
     capability("kpageflags", found.map_err(|e| e.to_string()), lost, remedy)
+}
+
+fn probe_1g() -> Capability {
+    let found = ThisHost::open().map(|host| format!("pools on {} node(s)", host.nodes().len()));
+    let lost = "the kernel can't be asked for real 1 GiB pages";
+    let remedy = "a CPU with pdpe1gb, and CONFIG_HUGETLB_PAGE with CONFIG_CONTIG_ALLOC";
+    capability("pages_1g", found.map_err(|e| e.to_string()), lost, remedy)
 }
 
 /// Attaches everything there is, for a moment.

@@ -5,6 +5,7 @@
 //! * [`live`]: a tracing session: threads, queues, a stream of frames;
 //! * [`object`]: the BPF objects themselves;
 //! * [`btf`]: names, sizes and offsets of the kernel's types;
+//! * [`probe_1g`]: how many 1 GiB pages the kernel really gives;
 //! * [`machine`], [`proc`]: geometry and settings of the host;
 //! * [`snapshot`]: the state of every page frame.
 //!
@@ -17,6 +18,7 @@ pub mod live;
 pub mod machine;
 pub mod merge;
 pub mod object;
+pub mod probe_1g;
 pub mod proc;
 pub mod ring;
 pub mod snapshot;

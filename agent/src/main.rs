@@ -4,6 +4,7 @@
 
 mod cli;
 mod doctor;
+mod probe_cli;
 mod record;
 mod serve;
 mod signals;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Serve(args) => serve::run(&args),
         Command::Snapshot(args) => snapshot_cli::run(&args),
+        Command::Probe1g(args) => probe_cli::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -3,15 +3,18 @@
 use std::io;
 
 use crossbeam_channel::{Receiver, unbounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 use signal_hook::low_level::siginfo::Cause;
 
+/// All signals that ask a program to end, but for SIGKILL.
+pub(crate) const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
+
 /// A signal that asks this program to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// Its number: `SIGINT`, `SIGTERM` or `SIGHUP`.
+    /// Its number, one of [`ENDING`].
     pub(crate) signal: i32,
     /// Whether a process sent it to this one; the terminal sends it to the whole group.
     pub(crate) by_process: bool,
@@ -30,7 +33,7 @@ impl Asked {
 /// # Errors
 /// If no handler or thread can be made.
 pub(crate) fn catch() -> io::Result<Receiver<Asked>> {
-    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut signals = SignalsInfo::<WithOrigin>::new(ENDING)?;
     let (tx, rx) = unbounded();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for origin in signals.forever() {

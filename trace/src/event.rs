@@ -389,11 +389,38 @@ pub enum SideKind {
         /// Managed pages by zone.
         managed_pages: Vec<u64>,
     },
+    /// The kernel was asked for real 1 GiB pages, and got them back: what was obtainable between
+    /// `begin_ns` and the event's own time. Nothing is traced meanwhile.
+    #[serde(rename = "probe_1g")]
+    Probe1g {
+        /// Time of the first request.
+        begin_ns: TimeNs,
+        /// How many the kernel gave.
+        granted: u64,
+        /// First frame of each that was found, ascending.
+        pages: Vec<Pfn>,
+        /// Why there are no more.
+        stopped: ProbeStop,
+    },
+}
+
+/// Why a probe asked for no more 1 GiB pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeStop {
+    /// The kernel refused: these are all.
+    Refused,
+    /// As many as were asked for were given; there may be more.
+    Limit,
+    /// Memory for others would have run short; there may be more.
+    LowMemory,
+    /// Somebody interrupted; there may be more.
+    Interrupted,
 }
 
 impl SideKind {
     /// Number of kinds.
-    pub const COUNT: u64 = 16;
+    pub const COUNT: u64 = 17;
 
     /// Its number in a trace (the position of the variant), and its name.
     fn number_and_name(&self) -> (u64, &'static str) {
@@ -414,6 +441,7 @@ impl SideKind {
             SideKind::Mark { .. } => (13, "mark"),
             SideKind::Cost { .. } => (14, "cost"),
             SideKind::Check { .. } => (15, "check"),
+            SideKind::Probe1g { .. } => (16, "probe_1g"),
         }
     }
 

@@ -3,13 +3,14 @@
 //! Order of frames: the header; the opening snapshot; then events, the oldest from before that
 //! snapshot began. A later snapshot stands where its scan began: events of the scan's own time
 //! follow it, the closing one's too, and each chunk of a snapshot says when it was read. Tracing
-//! goes on until the closing scan is over, so that nothing falls between.
+//! goes on until the closing scan is over, so that nothing falls between. Last of all comes what is
+//! done when tracing has stopped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
-use fragscope_trace::event::{EventBatch, PageEventKind, SideEvent, Tags};
+use fragscope_trace::event::{EventBatch, PageEventKind, SideEvent, SideKind, Tags};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{End, EndReason, Header, Totals};
 use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
@@ -29,13 +30,24 @@ const LAST_FRAME_PATIENCE: Duration = Duration::from_millis(400);
 /// Snapshots that growing memory asks for are at least this far apart.
 const GROWTH_EVERY: Duration = Duration::from_secs(10);
 
+/// Work for the very end of a session; see [`Control::at_the_end`](super::Control::at_the_end).
+pub(super) struct LastWork(pub(super) Box<dyn FnOnce() -> Vec<SideKind> + Send>);
+
+impl std::fmt::Debug for LastWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LastWork")
+    }
+}
+
 /// What the director can be told.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Order {
     /// Take a snapshot now.
     Snapshot,
     /// Take the closing snapshot within the time given (none: take none), stop, and end.
     Stop { reason: EndReason, closing_within: Option<Duration> },
+    /// Do this after the last event, if the session ends in order.
+    AtTheEnd(LastWork),
     /// End at once.
     Abandon { reason: EndReason },
 }
@@ -76,6 +88,7 @@ pub(super) struct Director {
 pub(super) struct State {
     /// Stop or abandon, once ordered.
     ending: Option<Order>,
+    last_work: Option<LastWork>,
     /// After this nobody waits for anything any more.
     abandon_at: Option<Instant>,
     tally: Tally,
@@ -94,6 +107,7 @@ impl Director {
         self.forward_until_ordered();
         let closing = self.close();
         self.drain_collector();
+        self.do_last_work();
         self.end(closing)
     }
 
@@ -120,6 +134,7 @@ impl Director {
                 let stop = Order::Stop { reason, closing_within };
                 self.state.ending.get_or_insert(stop);
             }
+            Order::AtTheEnd(work) => self.state.last_work = Some(work),
             abandon @ Order::Abandon { .. } => {
                 self.state.abandon_at.get_or_insert_with(|| Instant::now() + ABANDON_TIME);
                 self.state.ending = Some(abandon);
@@ -296,6 +311,22 @@ impl Director {
                 }
                 recv(give_up) -> _ => return,
             }
+        }
+    }
+
+    /// All events are handed over; what the last work tells follows them.
+    fn do_last_work(&mut self) {
+        let work = self.state.last_work.take();
+        let Some(work) = work.filter(|_| matches!(self.state.ending, Some(Order::Stop { .. })))
+        else {
+            return;
+        };
+        let mut batch = EventBatch::default();
+        for kind in (work.0)() {
+            batch.push_side(SideEvent { time_ns: now_ns(), cpu: None, kind });
+        }
+        if !batch.is_empty() {
+            self.send_batch(batch);
         }
     }
 

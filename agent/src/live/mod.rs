@@ -32,12 +32,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use fragscope_trace::event::SideKind;
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{EndReason, Header};
 use thiserror::Error;
 
 use self::collector::{Collector, Request};
-use self::director::{Director, LiveReport, Order, State};
+use self::director::{Director, LastWork, LiveReport, Order, State};
 use self::queue::{Recycler, queue};
 use self::scanner::Scanner;
 pub use self::scanner::TakeSnapshot;
@@ -217,6 +218,13 @@ impl Control {
     pub fn stop(&self, reason: EndReason, closing_within: Option<Duration>) {
         // A session that has ended needs no order.
         let _ = self.orders.send(Order::Stop { reason, closing_within });
+    }
+
+    /// Has `work` done when the session ends in order, after the closing snapshot and the last
+    /// event; what it gives becomes the trace's last events. Until it is done the session does
+    /// not end, whatever is ordered. Dropped undone if the session is abandoned before.
+    pub fn at_the_end(&self, work: impl FnOnce() -> Vec<SideKind> + Send + 'static) {
+        let _ = self.orders.send(Order::AtTheEnd(LastWork(Box::new(work))));
     }
 
     /// Ends the session at once, within some tens of milliseconds.

@@ -1,11 +1,13 @@
 //! `record`: a trace to a file or a pipe.
 //!
 //! Order of things: attach; opening snapshot; then the command and the clock of `--duration`
-//! start; at the end the closing snapshot and the last frame. The first SIGINT ends in this order,
+//! start; at the end the closing snapshot, the probe for 1 GiB pages if one was asked for, and the
+//! last frame. The first SIGINT ends in this order,
 //! too; SIGTERM, SIGHUP or a second SIGINT end at once, without a closing snapshot.
 
 mod child;
 mod output;
+mod probe;
 mod summary;
 
 use std::process::ExitCode;
@@ -19,6 +21,7 @@ use fragscope_trace::header::EndReason;
 
 use self::child::Child;
 use self::output::{Output, Written};
+use self::probe::ProbeAtEnd;
 use self::summary::Summary;
 use crate::cli::RecordArgs;
 use crate::signals::{self, Asked};
@@ -52,8 +55,10 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     let (written_tx, written) = bounded(1);
     let frames = agent.frames().clone();
     output.write_on_thread(frames, agent.recycler(), !args.no_snapshot, ready_tx, written_tx)?;
+    let control = agent.control();
+    let probe = args.probe_1g.then(|| ProbeAtEnd::order(&control)).transpose()?;
     let recording = Recording {
-        control: agent.control(),
+        control,
         closing: (!args.no_snapshot).then_some(args.close_timeout),
         abandon_time,
         args,
@@ -62,6 +67,7 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
         written,
         child: None,
         ending: None,
+        probe,
     };
     recording.run(agent)
 }
@@ -85,6 +91,8 @@ struct Recording {
     written: Receiver<Written>,
     child: Option<Child>,
     ending: Option<Ending>,
+    /// Last, because dropping it waits for the session, which must have been left before.
+    probe: Option<ProbeAtEnd>,
 }
 
 impl Recording {
@@ -154,12 +162,19 @@ impl Recording {
         } else if !matches!(self.ending, Some(Ending::Abandoned { .. })) {
             let until = Instant::now() + self.abandon_time;
             self.ending = Some(Ending::Abandoned { until, signal: asked.signal });
+            if let Some(probe) = &self.probe {
+                probe.interrupt();
+            }
             self.control.abandon(EndReason::Terminated);
         }
     }
 
     /// The trace is written, or nobody waits for it any more.
     fn conclude(mut self, agent: LiveAgent, written: Option<Written>) -> Result<ExitCode> {
+        let probed = self.probe.as_ref().and_then(ProbeAtEnd::outcome);
+        // A probe that was under way held up the last frame.
+        let late = || self.written.recv_timeout(self.abandon_time).ok();
+        let written = written.or_else(|| probed.as_ref().and_then(|_| late()));
         let Some(Written { bytes, result }) = written else {
             eprintln!("fragscope-agent: ended while the output took nothing more");
             return Ok(self.exit_code());
@@ -180,9 +195,12 @@ impl Recording {
             self.await_child();
         }
         let command_status = self.child.as_ref().and_then(Child::status);
-        let summary = Summary::new(&header, &report, bytes, command_status);
+        let summary = Summary::new(&header, &report, bytes, command_status, probed.as_ref());
         summary.print(self.args.json, output::is_stdout(&self.args.output))?;
-        Ok(self.exit_code())
+        match probed {
+            Some(Err(error)) => Err(error).context("the probe for 1 GiB pages failed"),
+            _ => Ok(self.exit_code()),
+        }
     }
 
     /// The recording may be over before the command is.

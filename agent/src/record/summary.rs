@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use anyhow::Result;
 use fragscope_agent::live::director::LiveReport;
 use fragscope_agent::live::tick::{own_cpu_ns, own_rss_bytes};
+use fragscope_agent::probe_1g::{Probe, ProbeError};
 use fragscope_trace::event::{LossCause, PageEventKind};
 use fragscope_trace::header::{EndReason, Header};
 use serde::Serialize;
@@ -38,6 +39,11 @@ pub(super) struct Summary {
     delivered: BTreeMap<PageEventKindName, u64>,
     /// Status of the command, if one was run and has ended.
     command_status: Option<i32>,
+    /// With `--probe-1g`: what the kernel gave, or why that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe_1g: Option<Probe>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe_1g_error: Option<String>,
     agent_cpu_ns: u64,
     agent_rss_bytes: u64,
     /// Capabilities that were not there.
@@ -75,6 +81,7 @@ impl Summary {
         report: &LiveReport,
         trace_bytes: u64,
         command_status: Option<i32>,
+        probed: Option<&Result<Probe, ProbeError>>,
     ) -> Summary {
         let end = &report.end;
         let totals = &end.totals;
@@ -108,6 +115,8 @@ impl Summary {
                 .map(|kind| (name(kind), report.delivered[kind as usize]))
                 .collect(),
             command_status,
+            probe_1g: probed.and_then(|result| result.as_ref().ok()).cloned(),
+            probe_1g_error: probed.and_then(|r| r.as_ref().err()).map(ToString::to_string),
             agent_cpu_ns: own_cpu_ns(),
             agent_rss_bytes: own_rss_bytes(),
             unavailable: header
@@ -158,6 +167,9 @@ impl Summary {
             format!("lost {}{place}: {:?}", l.count, l.cause)
         }));
         lines.extend(self.snapshot_errors.iter().cloned());
+        lines.extend(self.probe_1g.as_ref().map(|p| {
+            format!("the kernel gave {} pages of 1 GiB, and has them back", p.granted_1g)
+        }));
         lines.join("\n")
     }
 }

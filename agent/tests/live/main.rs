@@ -2,6 +2,7 @@
 //! they were skipped.
 
 mod common;
+mod probe_1g;
 mod record;
 mod serve;
 mod snapshot;

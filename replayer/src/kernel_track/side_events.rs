@@ -51,7 +51,8 @@ impl KernelTrack {
             SideKind::Context { .. }
             | SideKind::Stack { .. }
             | SideKind::Mark { .. }
-            | SideKind::Cost { .. } => {}
+            | SideKind::Cost { .. }
+            | SideKind::Probe1g { .. } => {}
         }
     }
 

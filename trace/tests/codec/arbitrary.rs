@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use fragscope_trace::event::{
-    EventBatch, LossCause, PageEvent, PageEventKind, RepairSource, SideEvent, SideKind, Tags,
+    EventBatch, LossCause, PageEvent, PageEventKind, ProbeStop, RepairSource, SideEvent, SideKind,
+    Tags,
 };
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::header::{Capability, End, EndReason, Header, Totals};
@@ -149,8 +150,21 @@ pub(crate) fn side_kind() -> impl Strategy<Value = SideKind> {
                 managed_pages
             }
         ),
+        (number(), number(), vec(pfn(), 0..5), probe_stop()).prop_map(
+            |(begin_ns, granted, pages, stopped)| SideKind::Probe1g {
+                begin_ns,
+                granted,
+                pages,
+                stopped
+            }
+        ),
     ];
     prop_oneof![placed, counted]
+}
+
+fn probe_stop() -> impl Strategy<Value = ProbeStop> {
+    use ProbeStop::{Interrupted, Limit, LowMemory, Refused};
+    select(vec![Refused, Limit, LowMemory, Interrupted])
 }
 
 /// A batch with up to `pages` page events and some of every kind of side event between them.

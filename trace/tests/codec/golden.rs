@@ -7,7 +7,8 @@
 use std::path::Path;
 
 use fragscope_trace::event::{
-    EventBatch, LossCause, PageEvent, PageEventKind, RepairSource, SideEvent, SideKind, Tags,
+    EventBatch, LossCause, PageEvent, PageEventKind, ProbeStop, RepairSource, SideEvent, SideKind,
+    Tags,
 };
 use fragscope_trace::frame::Frame;
 use fragscope_trace::gfp::Gfp;
@@ -101,6 +102,12 @@ fn side_kinds() -> Vec<SideKind> {
         SideKind::Mark { text: "here".into() },
         SideKind::Cost { cpu_ns: 1, rss_bytes: 2, ring_peak_permille: 3 },
         SideKind::Check { free_pages: vec![10], pcp_pages: vec![11, 12], managed_pages: vec![13] },
+        SideKind::Probe1g {
+            begin_ns: 14,
+            granted: 2,
+            pages: vec![Pfn(1 << 18), Pfn(3 << 18)],
+            stopped: ProbeStop::LowMemory,
+        },
     ]
 }
 
