@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use fragscope_trace::event::{LossCause, TimeNs};
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::page::{Migratetype, Pfn};
+use fragscope_trace::page::{Content, Migratetype, Pfn};
 use fragscope_trace::region::{RegionCensus, RegionTotals};
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +157,80 @@ pub struct Sample {
     pub cost: Option<AgentCost>,
 }
 
+/// One pageblock of a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCensus {
+    /// Its type, where that is known.
+    pub migratetype: Option<Migratetype>,
+    /// What most of its pages hold that are not free; [`Content::Free`] if all are.
+    pub content: Content,
+    /// Free pages, wherever cached.
+    pub free_pages: u16,
+    /// Pages that would have to be migrated.
+    pub movable_pages: u16,
+    /// Pages that stand in the way of a 1 GiB page.
+    pub tainting_pages: u16,
+}
+
+impl BlockCensus {
+    /// The census of a pageblock with these pages.
+    #[must_use]
+    pub fn new(
+        migratetype: Option<Migratetype>,
+        pages: impl IntoIterator<Item = Content>,
+    ) -> BlockCensus {
+        let mut counts = [0u16; Content::COUNT];
+        pages.into_iter().for_each(|content| counts[content.index()] += 1);
+        let sum = |wanted: fn(Content) -> bool| {
+            Content::ALL.iter().filter(|c| wanted(**c)).map(|c| counts[c.index()]).sum()
+        };
+        let held = Content::ALL.into_iter().filter(|c| !c.is_free() && counts[c.index()] > 0);
+        BlockCensus {
+            migratetype,
+            content: held.max_by_key(|c| counts[c.index()]).unwrap_or(Content::Free),
+            free_pages: sum(Content::is_free),
+            movable_pages: sum(Content::is_movable),
+            tainting_pages: sum(Content::taints),
+        }
+    }
+}
+
+/// Pageblocks of a track that have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockChanges {
+    /// Whose.
+    pub kind: TrackKind,
+    /// What it began with.
+    pub start: StartState,
+    /// By pfn / pages of a pageblock, ascending.
+    pub blocks: Vec<(u32, BlockCensus)>,
+}
+
+/// Where a policy put an allocation that turned a region of the kernel tainted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Whose policy.
+    pub track: TrackKind,
+    /// What it began with.
+    pub start: StartState,
+    /// First pfn of its region; `None` if it was not placed.
+    pub region_start: Option<Pfn>,
+    /// Other pages of that region that stand in the way of a 1 GiB page.
+    pub others_pages: u64,
+}
+
+/// The page that turned a region of the kernel tainted does so no longer: it was freed, or it
+/// turned out to be movable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Time of the taint event.
+    pub tainted_ns: TimeNs,
+    /// Its page.
+    pub pfn: Pfn,
+    /// When, to within 66 us.
+    pub time_ns: TimeNs,
+}
+
 /// A region of a track turned tainted (or clean again).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaintEvent {
@@ -178,6 +252,12 @@ pub struct TaintEvent {
     pub migratetype: Migratetype,
     /// Process that allocated it, if recorded.
     pub comm: Option<String>,
+    /// Its process id, 0 if not recorded.
+    pub pid: u32,
+    /// Id of its cgroup (the inode of its directory), 0 if not recorded.
+    pub cgroup: u64,
     /// Kernel stack, innermost first, if recorded.
     pub stack: Vec<String>,
+    /// Where the policy tracks put the same allocation (of the kernel track only).
+    pub placements: Vec<Placement>,
 }

@@ -13,6 +13,10 @@ const CONTEXTS_MAX: usize = 1 << 16;
 pub struct Maker {
     /// Process.
     pub comm: String,
+    /// Its id.
+    pub pid: u32,
+    /// Id of its cgroup.
+    pub cgroup: u64,
     /// Id of its kernel stack, 0 for none.
     pub stack: u32,
 }
@@ -30,9 +34,10 @@ impl Contexts {
     /// Takes note of a context or a stack; other events are passed over.
     pub fn note(&mut self, event: &SideEvent) {
         match &event.kind {
-            SideKind::Context { pfn, comm, stack, .. } => {
+            SideKind::Context { pfn, comm, stack, pid, cgroup, .. } => {
                 let key = (event.time_ns, *pfn);
-                let maker = Maker { comm: comm.clone(), stack: *stack };
+                let (pid, cgroup) = (*pid, *cgroup);
+                let maker = Maker { comm: comm.clone(), pid, cgroup, stack: *stack };
                 if self.makers.insert(key, maker).is_none() {
                     self.ages.push_back(key);
                 }
@@ -51,9 +56,9 @@ impl Contexts {
 
     /// Process and stack of the allocation of a page at a time, if recorded and still known.
     #[must_use]
-    pub fn of(&self, time_ns: TimeNs, pfn: Pfn) -> Option<(&str, &[String])> {
+    pub fn of(&self, time_ns: TimeNs, pfn: Pfn) -> Option<(&Maker, &[String])> {
         let maker = self.makers.get(&(time_ns, pfn))?;
         let stack = self.stacks.get(&maker.stack).map_or(&[][..], Vec::as_slice);
-        Some((&maker.comm, stack))
+        Some((maker, stack))
     }
 }

@@ -19,7 +19,9 @@ use super::worker::{PolicySample, TrackError, Worker};
 use crate::kernel_track::fidelity::Fidelity;
 use crate::kernel_track::{KernelTrack, UnmatchedFree};
 use crate::mm::allocator::BuildError;
-use crate::observe::{AgentCost, Divergence, Sample, StartState, TaintEvent, TrackKind};
+use crate::observe::{
+    AgentCost, BlockChanges, Divergence, Release, Sample, StartState, TaintEvent, TrackKind,
+};
 use crate::start::TrackSpec;
 
 /// Operations handed to the tracks at once.
@@ -77,6 +79,10 @@ pub struct Observatory {
     cost_at_ns: TimeNs,
     time_ns: TimeNs,
     end: Option<End>,
+    /// Whether pageblocks are watched.
+    watches_blocks: bool,
+    /// Changes of policy tracks that nobody has taken yet.
+    block_changes: Vec<BlockChanges>,
 }
 
 impl Observatory {
@@ -105,7 +111,24 @@ impl Observatory {
             cost_at_ns: header.started_ns,
             time_ns: header.started_ns,
             end: None,
+            watches_blocks: false,
+            block_changes: Vec::new(),
         })
+    }
+
+    /// Keeps track of pageblocks, for [`Observatory::take_block_changes`].
+    pub fn watch_blocks(&mut self) {
+        self.watches_blocks = true;
+    }
+
+    /// Pageblocks that have changed since the last call; at first all. Those of policy tracks are
+    /// as of the last sample. Empty unless they are watched.
+    pub fn take_block_changes(&mut self) -> Vec<BlockChanges> {
+        let mut changes = std::mem::take(&mut self.block_changes);
+        if self.watches_blocks && !self.is_opening() {
+            changes.insert(0, self.kernel.take_block_changes());
+        }
+        changes
     }
 
     /// Puts untraced allocations back that a first pass over the trace found.
@@ -277,7 +300,7 @@ impl Observatory {
                 }
                 self.kernel.page_event(*event, &mut self.ops);
                 let of = (event.order(), event.gfp);
-                self.taints.note_kernel(&mut self.kernel, event.time_ns, of);
+                self.taints.note_kernel(&mut self.kernel, event.time_ns, of, &mut self.ops);
             }
             self.time_ns = self.time_ns.max(pages.last().map_or(0, |event| event.time_ns));
             if let Some(side) = side {
@@ -312,7 +335,8 @@ impl Observatory {
             }
             _ => {}
         }
-        self.taints.note_kernel(&mut self.kernel, side.time_ns, Default::default());
+        let of = Default::default();
+        self.taints.note_kernel(&mut self.kernel, side.time_ns, of, &mut self.ops);
     }
 
     /// Compares with the snapshot that waits, if any.
@@ -323,7 +347,8 @@ impl Observatory {
         self.lost_at_snapshot = lost;
         let fidelity = self.kernel.compare(&snapshot, traced_until_ns, since, &mut self.ops);
         self.fidelity.push(fidelity);
-        self.taints.note_kernel(&mut self.kernel, snapshot.end_ns, Default::default());
+        let of = Default::default();
+        self.taints.note_kernel(&mut self.kernel, snapshot.end_ns, of, &mut self.ops);
     }
 
     /// Hands the operations so far to the policy tracks.
@@ -350,12 +375,18 @@ impl Observatory {
         self.flush()?;
         let mut answers = Vec::new();
         for worker in &mut self.workers {
-            answers.push(worker.ask()?);
+            answers.push(worker.ask(self.watches_blocks)?);
         }
         let mut samples = Vec::new();
         for (worker, answer) in self.workers.iter_mut().zip(answers) {
             let mut sample = answer.recv().map_err(|_| worker.failure())?;
             self.taints.append(&mut sample.taints);
+            self.taints.note_placements(std::mem::take(&mut sample.placements));
+            if self.watches_blocks {
+                let (kind, start) = (sample.track.kind, sample.track.start);
+                let blocks = std::mem::take(&mut sample.blocks);
+                self.block_changes.push(BlockChanges { kind, start, blocks });
+            }
             samples.push(sample);
         }
         Ok(samples)
@@ -399,5 +430,10 @@ impl Observatory {
     /// with a sample.
     pub fn take_taints(&mut self) -> Vec<TaintEvent> {
         self.taints.take()
+    }
+
+    /// Pages of the kernel track since the last call that no longer taint what they tainted.
+    pub fn take_releases(&mut self) -> Vec<Release> {
+        self.taints.take_releases(&self.kernel)
     }
 }

@@ -77,6 +77,13 @@ pub enum Step {
         /// log2 of their number.
         order: u8,
     },
+    /// The block just allocated turned a region of the kernel tainted: where is it here?
+    Locate {
+        /// Its first kernel pfn.
+        pfn: Frame,
+        /// log2 of its pages.
+        order: u8,
+    },
     /// Memory arrived.
     Grow {
         /// First pfn.

@@ -20,8 +20,11 @@ use super::tally::Tally;
 use crate::kernel_track::aligned_blocks;
 use crate::mm::allocator::{PageAllocator, TaintChange};
 use crate::mm::frames::Frame;
+use crate::mm::geometry::{PageblockId, RegionId};
 use crate::mm::request::{Entry, FreeEntry, Refusal, Request};
-use crate::observe::{Divergence, StartState, TaintEvent, TrackKind, TrackSample};
+use crate::observe::{
+    BlockCensus, Divergence, Placement, StartState, TaintEvent, TrackKind, TrackSample,
+};
 
 /// log2 of the virtual nanoseconds between two calls of [`PageAllocator::advance`]: about 1 ms.
 const ADVANCE_SHIFT: u32 = 20;
@@ -62,6 +65,7 @@ pub struct PolicyTrack<A: PageAllocator> {
     changes: Vec<TaintChange>,
     changes_seen: u64,
     taints: Vec<TaintEvent>,
+    placements: Vec<((TimeNs, Pfn), Placement)>,
     began: Began,
 }
 
@@ -84,6 +88,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
             region_starts,
             changes: Vec::new(),
             taints: Vec::new(),
+            placements: Vec::new(),
         }
     }
 
@@ -108,6 +113,24 @@ impl<A: PageAllocator> PolicyTrack<A> {
     /// Taint events since the last call.
     pub fn take_taints(&mut self) -> Vec<TaintEvent> {
         std::mem::take(&mut self.taints)
+    }
+
+    /// Where allocations that turned regions of the kernel tainted are here, since the last call.
+    pub fn take_placements(&mut self) -> Vec<((TimeNs, Pfn), Placement)> {
+        std::mem::take(&mut self.placements)
+    }
+
+    /// Pageblocks that have changed since the last call; at first all.
+    pub fn take_blocks(&mut self) -> Vec<(u32, BlockCensus)> {
+        let order = self.machine.pageblock_order;
+        let census = |PageblockId(block): PageblockId| {
+            let first = block << order;
+            let end = (first + (1 << order)).min(self.allocator.frames().len());
+            let content = |frame| self.allocator.frames().word(frame).content();
+            let migratetype = Some(self.allocator.pageblock_type(first));
+            (block, BlockCensus::new(migratetype, (first..end).map(content)))
+        };
+        self.allocator.take_touched_blocks().into_iter().map(census).collect()
     }
 
     /// Replays operations.
@@ -136,6 +159,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
             Step::Failed { gfp, cpu, order } => self.failed(gfp, cpu, order),
             Step::SetContent { pfn, pages, content } => self.set_content(pfn, pages, content),
             Step::Rename { from, to, order } => self.rename(from, to, 1 << order),
+            Step::Locate { pfn, order } => self.locate(op.time_ns, pfn, order),
             Step::Grow { start, pages } => self.allocator.grow(pages_from(start, pages)),
             Step::Shrink { start, pages } => {
                 self.allocator.shrink(pages_from(start, pages));
@@ -287,6 +311,28 @@ impl<A: PageAllocator> PolicyTrack<A> {
         }
     }
 
+    #[cold]
+    fn locate(&mut self, time_ns: TimeNs, pfn: Frame, order: u8) {
+        if self.placements.len() == TAINTS_MAX {
+            return;
+        }
+        let starts = self.region_starts.iter().enumerate();
+        let region_of = |frame: Frame| {
+            let before = starts.filter(|(_, start)| start.0 <= u64::from(frame));
+            before.max_by_key(|(_, start)| **start)
+        };
+        let region = self.allocator.frames().place(pfn).and_then(region_of);
+        let tainting =
+            region.map_or(0, |(region, _)| self.allocator.tainting_pages(RegionId(region as u32)));
+        let placement = Placement {
+            track: self.identity.kind,
+            start: self.identity.start,
+            region_start: region.map(|(_, start)| *start),
+            others_pages: u64::from(tainting.saturating_sub(1 << order)),
+        };
+        self.placements.push(((time_ns, Pfn(pfn.into())), placement));
+    }
+
     fn check(&mut self, kernel_free_pages: u64) {
         let (buddy, pcp) = self.allocator.free_pages();
         let managed = self.machine.managed_pages();
@@ -317,7 +363,10 @@ impl<A: PageAllocator> PolicyTrack<A> {
                 gfp,
                 migratetype: gfp.migratetype(),
                 comm: None,
+                pid: 0,
+                cgroup: 0,
                 stack: Vec::new(),
+                placements: Vec::new(),
             });
         }
     }

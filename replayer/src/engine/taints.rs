@@ -1,16 +1,26 @@
 //! Which regions turned tainted, in which track, and who did it.
 
+use std::collections::{HashMap, VecDeque};
+
 use fragscope_trace::event::{SideEvent, TimeNs};
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::page::Pfn;
 
 use super::context::Contexts;
+use super::op::{Op, Step};
 use crate::kernel_track::KernelTrack;
 use crate::mm::allocator::TaintChange;
-use crate::observe::{TaintEvent, TrackKind};
+use crate::mm::frames::Frame;
+use crate::observe::{Placement, Release, TaintEvent, TrackKind};
 
 /// Taint events kept until somebody takes them; later ones are only in the counters.
 const TAINTS_MAX: usize = 1 << 16;
+
+/// Pages whose release is waited for; of older ones it is not told.
+const HELD_MAX: usize = 4096;
+
+/// An allocation that turned a region of the kernel tainted: when, and its page.
+type Key = (TimeNs, Pfn);
 
 /// Taint events of all tracks that nobody has taken yet.
 #[derive(Debug, Default)]
@@ -19,6 +29,8 @@ pub struct TaintLog {
     changes: Vec<TaintChange>,
     changes_seen: u64,
     taints: Vec<TaintEvent>,
+    placements: HashMap<Key, Vec<Placement>>,
+    held: VecDeque<Key>,
 }
 
 impl TaintLog {
@@ -32,18 +44,36 @@ impl TaintLog {
         self.contexts.note(event);
     }
 
-    /// Records what an event of this order and these flags changed in the kernel track.
+    /// Records what an event of this order and these flags changed in the kernel track, and asks
+    /// the policy tracks where they put it.
     #[inline]
-    pub fn note_kernel(&mut self, kernel: &mut KernelTrack, time_ns: TimeNs, of: (u8, Gfp)) {
+    pub fn note_kernel(
+        &mut self,
+        kernel: &mut KernelTrack,
+        time_ns: TimeNs,
+        of: (u8, Gfp),
+        ops: &mut Vec<Op>,
+    ) {
         if kernel.pages().taint_changes_seen() != self.changes_seen {
-            self.record(kernel, time_ns, of);
+            self.record(kernel, time_ns, of, ops);
         }
     }
 
     #[cold]
-    fn record(&mut self, kernel: &mut KernelTrack, time_ns: TimeNs, (order, gfp): (u8, Gfp)) {
+    fn record(
+        &mut self,
+        kernel: &mut KernelTrack,
+        time_ns: TimeNs,
+        (order, gfp): (u8, Gfp),
+        ops: &mut Vec<Op>,
+    ) {
         self.changes_seen = kernel.pages().taint_changes_seen();
         kernel.take_taint_changes(&mut self.changes);
+        for change in self.changes.iter().filter(|change| change.tainted) {
+            ops.push(Op { time_ns, step: Step::Locate { pfn: change.frame, order } });
+            self.held.push_back((time_ns, Pfn(change.frame.into())));
+        }
+        self.held.drain(..self.held.len().saturating_sub(HELD_MAX));
         let regions = &kernel.pages().geometry().regions;
         let room = TAINTS_MAX.saturating_sub(self.taints.len());
         self.taints.extend(self.changes.drain(..).take(room).map(|change| TaintEvent {
@@ -56,8 +86,35 @@ impl TaintLog {
             gfp,
             migratetype: gfp.migratetype(),
             comm: None,
+            pid: 0,
+            cgroup: 0,
             stack: Vec::new(),
+            placements: Vec::new(),
         }));
+    }
+
+    /// Takes note of where a policy track put such allocations.
+    pub fn note_placements(&mut self, placements: impl IntoIterator<Item = (Key, Placement)>) {
+        for (key, placement) in placements {
+            self.placements.entry(key).or_default().push(placement);
+        }
+    }
+
+    /// Pages since the last call that no longer taint what they tainted.
+    pub fn take_releases(&mut self, kernel: &KernelTrack) -> Vec<Release> {
+        let pages = kernel.pages();
+        let mut releases = Vec::new();
+        self.held.retain(|&(tainted_ns, pfn)| {
+            let frame = pfn.0 as Frame;
+            let touched = pages.touched(frame);
+            let stays = touched <= pages.tick(tainted_ns) && pages.state(frame).content().taints();
+            if !stays {
+                let time_ns = pages.time_after_tick(touched).max(tainted_ns);
+                releases.push(Release { tainted_ns, pfn, time_ns });
+            }
+            stays
+        });
+        releases
     }
 
     /// Adds the events of a policy track.
@@ -71,11 +128,17 @@ impl TaintLog {
         let mut taints = std::mem::take(&mut self.taints);
         taints.sort_by_key(|taint| (taint.time_ns, taint.track, taint.region_start, taint.pfn));
         for taint in &mut taints {
-            if let Some((comm, stack)) = self.contexts.of(taint.time_ns, taint.pfn) {
-                taint.comm = Some(comm.to_owned());
+            if let Some((maker, stack)) = self.contexts.of(taint.time_ns, taint.pfn) {
+                taint.comm = Some(maker.comm.clone());
+                (taint.pid, taint.cgroup) = (maker.pid, maker.cgroup);
                 taint.stack = stack.to_vec();
             }
+            if taint.track == TrackKind::Kernel && taint.tainted {
+                let key = (taint.time_ns, taint.pfn);
+                taint.placements = self.placements.remove(&key).unwrap_or_default();
+            }
         }
+        self.placements.clear();
         taints
     }
 }
@@ -98,7 +161,11 @@ mod tests {
         log.begin(&kernel);
         let event = PageEvent::alloc(7_000_000, CpuId(0), Pfn(80), 1, Gfp::KERNEL);
         kernel.page_event(event, &mut Vec::new());
-        log.note_kernel(&mut kernel, event.time_ns, (event.order(), event.gfp));
+        let mut ops = Vec::new();
+        log.note_kernel(&mut kernel, event.time_ns, (event.order(), event.gfp), &mut ops);
+        let step = Step::Locate { pfn: 80, order: 1 };
+        assert_eq!(ops, [Op { time_ns: 7_000_000, step }]);
+        assert!(log.take_releases(&kernel).is_empty());
         let kind = SideKind::Stack { id: 3, frames: vec!["alloc_inode+0x1".into()] };
         log.note_context(&side(7_000_000, kind));
         log.note_context(&side(
@@ -117,5 +184,11 @@ mod tests {
         assert_eq!((taint.comm.as_deref(), taint.order, taint.tainted), (Some("find"), 1, true));
         assert_eq!(taint.stack, ["alloc_inode+0x1"]);
         assert!(log.take().is_empty());
+        let free = PageEvent::free(9_000_000, CpuId(0), Pfn(80), 1);
+        kernel.page_event(free, &mut Vec::new());
+        let [release] = log.take_releases(&kernel).try_into().expect("one release");
+        assert_eq!((release.tainted_ns, release.pfn), (7_000_000, Pfn(80)));
+        assert!(release.time_ns.abs_diff(9_000_000) < 1 << 17, "{release:?}");
+        assert!(log.take_releases(&kernel).is_empty());
     }
 }

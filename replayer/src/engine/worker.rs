@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use fragscope_trace::event::TimeNs;
 use fragscope_trace::machine::Machine;
+use fragscope_trace::page::Pfn;
 use fragscope_trace::snapshot::Snapshot;
 
 use super::op::Op;
@@ -15,7 +17,7 @@ use super::policy::{Identity, PolicyTrack};
 use super::tally::Tally;
 use crate::mm::allocator::{BuildError, PageAllocator};
 use crate::mm::{SpbMm, StockMm};
-use crate::observe::{Divergence, TaintEvent, TrackKind, TrackSample};
+use crate::observe::{BlockCensus, Divergence, Placement, TaintEvent, TrackKind, TrackSample};
 use crate::start::{self, FillReport, TrackSpec};
 
 /// Batches that may wait for a track before the reader waits for it.
@@ -36,11 +38,15 @@ pub struct PolicySample {
     pub divergence: Option<Divergence>,
     /// Taint events since the sample before.
     pub taints: Vec<TaintEvent>,
+    /// Where it put allocations that turned regions of the kernel tainted, by time and page.
+    pub placements: Vec<((TimeNs, Pfn), Placement)>,
+    /// Pageblocks that have changed since the sample before, if they were asked for.
+    pub blocks: Vec<(u32, BlockCensus)>,
 }
 
 enum Message {
     Ops(Arc<Vec<Op>>),
-    Sample(SyncSender<PolicySample>),
+    Sample { reply: SyncSender<PolicySample>, with_blocks: bool },
 }
 
 /// A track's thread.
@@ -98,13 +104,13 @@ impl Worker {
         self.send(Message::Ops(Arc::clone(ops)))
     }
 
-    /// Asks for a sample; the answer comes when everything handed over before is replayed.
+    /// Asks for a sample, `with_blocks` if pageblocks are wanted; the answer comes when everything handed over before is replayed.
     ///
     /// # Errors
     /// If the track has ended.
-    pub fn ask(&mut self) -> Result<Receiver<PolicySample>, TrackError> {
+    pub fn ask(&mut self, with_blocks: bool) -> Result<Receiver<PolicySample>, TrackError> {
         let (reply, answer) = sync_channel(1);
-        self.send(Message::Sample(reply))?;
+        self.send(Message::Sample { reply, with_blocks })?;
         Ok(answer)
     }
 
@@ -145,7 +151,7 @@ fn serve<A: PageAllocator>(
     while let Ok(message) = inbox.recv() {
         match message {
             Message::Ops(ops) => track.replay(&ops),
-            Message::Sample(reply) => {
+            Message::Sample { reply, with_blocks } => {
                 let sample = PolicySample {
                     track: track.sample(),
                     seed: spec.seed,
@@ -153,6 +159,8 @@ fn serve<A: PageAllocator>(
                     fill: fill.clone(),
                     divergence: track.divergence(),
                     taints: track.take_taints(),
+                    placements: track.take_placements(),
+                    blocks: with_blocks.then(|| track.take_blocks()).unwrap_or_default(),
                 };
                 // Whoever asked may be gone.
                 let _ = reply.send(sample);

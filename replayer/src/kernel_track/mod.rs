@@ -33,7 +33,8 @@ use crate::engine::began::Began;
 use crate::engine::read_times::ReadTimes;
 use crate::mm::allocator::{BuildError, TaintChange};
 use crate::mm::frames::Frame;
-use crate::observe::{EventTotals, StartState, TrackKind, TrackSample};
+use crate::mm::geometry::PageblockId;
+use crate::observe::{BlockCensus, BlockChanges, EventTotals, StartState, TrackKind, TrackSample};
 use anomalies::Anomalies;
 use block_types::BlockTypes;
 pub use correct::aligned_blocks;
@@ -213,6 +214,21 @@ impl KernelTrack {
             block_type_tainted_1g: self.types.tainted_regions(self.pages.geometry()),
             free_blocks: self.pages.free_blocks(),
             counters,
+        }
+    }
+
+    /// Pageblocks that have changed since the last call; at first all.
+    #[must_use]
+    pub fn take_block_changes(&self) -> BlockChanges {
+        let geometry = self.pages.geometry();
+        let census = |(block, pages): (PageblockId, Vec<Content>)| {
+            let migratetype = self.types.of(geometry, block.0 << geometry.pageblock_order);
+            (block.0, BlockCensus::new(migratetype, pages))
+        };
+        BlockChanges {
+            kind: TrackKind::Kernel,
+            start: StartState::AsFound,
+            blocks: self.pages.take_touched_blocks().map(census).collect(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::mm::allocator::{BuildError, TaintChange};
 use crate::mm::census::Census;
 use crate::mm::flavour::Up;
 use crate::mm::frames::Frame;
-use crate::mm::geometry::Geometry;
+use crate::mm::geometry::{Geometry, PageblockId};
 
 /// log2 of the nanoseconds in a tick of a page's clock: 65.5 µs, so that 32 bits hold 78 hours.
 const TICK_SHIFT: u32 = 16;
@@ -135,7 +135,7 @@ impl PageTable {
             states: vec![PageState::default(); frames],
             touched: vec![0; frames],
             buddy: FreeBits::new(frames),
-            census: Census::new(geometry.regions.len()),
+            census: Census::new(&geometry),
             geometry,
             clock_base_ns,
             unmovable_pages: 0,
@@ -260,6 +260,15 @@ impl PageTable {
     #[must_use]
     pub fn regions(&self) -> Vec<RegionCensus> {
         self.census.rows(&self.geometry)
+    }
+
+    /// Pageblocks of which a page has changed since the last call, and what they hold now.
+    pub fn take_touched_blocks(&self) -> impl Iterator<Item = (PageblockId, Vec<Content>)> {
+        let order = self.geometry.pageblock_order;
+        self.census.take_touched().into_iter().map(move |block| {
+            let frames = block.0 << order..(block.0 + 1) << order;
+            (block, frames.map(|frame| self.state(frame).content()).collect())
+        })
     }
 
     /// Free blocks by order if every free page were merged as far as it can be, but for those

@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::flavour::Flavour;
 use super::frames::{Frame, Frames};
+use super::geometry::{PageblockId, RegionId};
 use super::request::{FreeEntry, Refusal, Request};
 use super::settings::Settings;
 
@@ -166,6 +167,14 @@ pub trait PageAllocator: Sized {
 
     /// Type of the pageblock that holds a frame.
     fn pageblock_type(&self, frame: Frame) -> Migratetype;
+
+    /// Pageblocks (pfn / pages of a pageblock) of which a page has changed since the last call,
+    /// ascending.
+    fn take_touched_blocks(&self) -> Vec<PageblockId>;
+
+    /// Pages of a region (by its position in [`PageAllocator::census`]) that stand in the way of
+    /// a 1 GiB page.
+    fn tainting_pages(&self, region: RegionId) -> u32;
 
     /// Named cumulative counters.
     fn counters(&self) -> BTreeMap<String, u64>;

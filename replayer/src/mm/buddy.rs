@@ -85,7 +85,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
                 geometry.pageblocks(),
                 geometry.zones.len() as u32 * u32::from(geometry.cpus),
             ),
-            census: Census::new(geometry.regions.len()),
+            census: Census::new(&geometry),
             counters: Counters::default(),
             tunables: Tunables::new(machine, settings),
             settings: settings.clone(),

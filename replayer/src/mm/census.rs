@@ -1,5 +1,6 @@
 //! What each region holds, kept up to date with every change, and the taint changes it implies.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use fragscope_trace::page::Content;
@@ -8,7 +9,7 @@ use fragscope_trace::region::RegionCensus;
 use super::allocator::TaintChange;
 use super::flavour::{Flavour, Word};
 use super::frames::Frame;
-use super::geometry::{Geometry, RegionId};
+use super::geometry::{Geometry, PageblockId, RegionId};
 
 /// Taint changes kept for a caller that does not ask for them; later ones are only counted.
 const CHANGES_MAX: usize = 1 << 16;
@@ -37,17 +38,23 @@ pub struct Census<F: Flavour> {
     rows: Box<[Row<F>]>,
     changes_seen: F::U64,
     changes: Mutex<Vec<TaintChange>>,
+    /// By pageblock: whether something in it has changed since somebody looked. Orders nothing,
+    /// so it is no part of what is checked for races.
+    touched: Box<[AtomicBool]>,
+    pageblock_order: u8,
 }
 
 impl<F: Flavour> Census<F> {
     /// A census of absent pages.
     #[must_use]
-    pub fn new(regions: usize) -> Census<F> {
+    pub fn new(geometry: &Geometry) -> Census<F> {
         let row = || Row { pages: Default::default(), tainting: F::U32::default() };
         Census {
-            rows: std::iter::repeat_with(row).take(regions).collect(),
+            rows: std::iter::repeat_with(row).take(geometry.regions.len()).collect(),
             changes_seen: F::U64::default(),
             changes: Mutex::default(),
+            touched: (0..geometry.pageblocks()).map(|_| AtomicBool::new(false)).collect(),
+            pageblock_order: geometry.pageblock_order,
         }
     }
 
@@ -58,6 +65,10 @@ impl<F: Flavour> Census<F> {
         let row = &self.rows[region.0 as usize];
         row.pages[from.index()].sub(pages);
         row.pages[to.index()].add(pages);
+        let last = frame + pages.saturating_sub(1);
+        for block in frame >> self.pageblock_order..=last >> self.pageblock_order {
+            self.touched[block as usize].store(true, Ordering::Relaxed);
+        }
         if (1 << from.index() | 1 << to.index()) & TAINTING != 0 {
             self.shift_taint(region, from.taints(), to.taints(), pages, frame);
         }
@@ -96,6 +107,18 @@ impl<F: Flavour> Census<F> {
     /// Moves the kept taint changes to the end of `into`.
     pub fn take_changes(&self, into: &mut Vec<TaintChange>) {
         into.append(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Pageblocks of which a page has changed since the last call, ascending.
+    pub fn take_touched(&self) -> Vec<PageblockId> {
+        let touched = self.touched.iter().enumerate();
+        touched
+            .filter(|(_, touched)| touched.load(Ordering::Relaxed))
+            .map(|(block, touched)| {
+                touched.store(false, Ordering::Relaxed);
+                PageblockId(block as u32)
+            })
+            .collect()
     }
 
     /// Pages of a region that hold `content`, absent ones excepted.

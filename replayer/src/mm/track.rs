@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::clock::Clock;
 use super::flavour::Flavour;
 use super::frames::{Frame, Frames};
-use super::geometry::Geometry;
+use super::geometry::{Geometry, PageblockId, RegionId};
 use super::page_alloc::Mm;
 use super::placement::Placement;
 use super::request::{FreeEntry, Refusal, Request};
@@ -122,6 +122,14 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
 
     fn pageblock_type(&self, frame: Frame) -> Migratetype {
         self.buddy.migratetype(frame)
+    }
+
+    fn take_touched_blocks(&self) -> Vec<PageblockId> {
+        self.buddy.census.take_touched()
+    }
+
+    fn tainting_pages(&self, region: RegionId) -> u32 {
+        self.buddy.census.tainting_pages(region)
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
+use fragscope_replay::observe::BlockChanges;
+use fragscope_trace::event::TimeNs;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::state::HostId;
+use crate::state::blocks::join;
 use crate::state::host::Update;
 
 /// News that may wait when the screen does not take them; live samples beyond are skipped.
@@ -47,9 +50,26 @@ impl Outbox {
         }
         if self.waiting.len() >= WAITING_MAX {
             self.waiting.retain(|u| !matches!(u, Update::Sample(_)));
+            self.join_blocks();
         }
         self.waiting.push_back(update);
         self.flush()
+    }
+
+    /// Makes one of all changes of pageblocks that wait: none may be skipped.
+    fn join_blocks(&mut self) {
+        let mut joined: Option<(TimeNs, Vec<BlockChanges>)> = None;
+        self.waiting.retain_mut(|update| {
+            let Update::Blocks(time_ns, changes) = update else {
+                return true;
+            };
+            let (to_ns, all) = joined.get_or_insert_default();
+            *to_ns = *time_ns;
+            join(all, std::mem::take(changes));
+            false
+        });
+        let update = joined.map(|(time_ns, changes)| Update::Blocks(time_ns, changes));
+        self.waiting.extend(update);
     }
 
     /// Sends what waits, as far as there is room.
@@ -73,6 +93,11 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use fragscope_replay::observe::{BlockCensus, StartState, TrackKind};
+    use fragscope_trace::page::Content;
+
     use super::*;
 
     #[test]
@@ -90,5 +115,24 @@ mod tests {
         assert_eq!(seen, (0..10).collect::<Vec<_>>(), "all of it, in order");
         drop(screen);
         assert_eq!(outbox.send(Update::Progress(0.0)), Err(Gone));
+    }
+
+    #[test]
+    fn what_waits_stays_bounded_and_no_pageblock_is_forgotten() {
+        let (channel, mut screen) = tokio::sync::mpsc::channel(1);
+        let mut outbox = Outbox::new(HostId(0), channel, false);
+        let census = BlockCensus::new(None, [Content::Free]);
+        for i in 0..5000 {
+            let (kind, start) = (TrackKind::Spb, StartState::AsFound);
+            let changes = BlockChanges { kind, start, blocks: vec![(i % 700, census)] };
+            outbox.send(Update::Blocks(i.into(), vec![changes])).expect("the screen listens");
+            assert!(outbox.waiting.len() <= WAITING_MAX + 1);
+        }
+        let mut seen = BTreeSet::new();
+        while let Ok((_, Update::Blocks(_, changes))) = screen.try_recv() {
+            seen.extend(changes.iter().flat_map(|c| &c.blocks).map(|(block, _)| *block));
+            outbox.flush().expect("the screen listens");
+        }
+        assert_eq!(seen.len(), 700);
     }
 }

@@ -124,7 +124,8 @@ impl Worker {
     }
 
     fn begin(&mut self, header: &Header) -> Result<(), Stop> {
-        let tracks = Observatory::new(header, self.settings.starts.tracks(&header.machine))?;
+        let mut tracks = Observatory::new(header, self.settings.starts.tracks(&header.machine))?;
+        tracks.watch_blocks();
         self.replay = Some(Replay { tracks, next_sample_ns: 0, streaming: false });
         let since = self.epoch.elapsed();
         self.outbox.send(Update::Header(Arc::new(header.clone())))?;
@@ -167,9 +168,15 @@ impl Worker {
         };
         let sample = replay.tracks.sample()?;
         let taints = replay.tracks.take_taints();
+        let releases = replay.tracks.take_releases();
+        let blocks = replay.tracks.take_block_changes();
         if !taints.is_empty() {
             self.outbox.send(Update::Taints(taints))?;
         }
+        if !releases.is_empty() {
+            self.outbox.send(Update::Releases(releases))?;
+        }
+        self.outbox.send(Update::Blocks(sample.time_ns, blocks))?;
         self.outbox.send(Update::Sample(Arc::new(sample)))?;
         if let Some(share) = progress {
             self.outbox.send(Update::Progress(share))?;

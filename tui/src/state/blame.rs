@@ -93,7 +93,10 @@ mod tests {
             gfp: Gfp::KERNEL,
             migratetype: Migratetype::Unmovable,
             comm: Some(comm.to_owned()),
+            pid: 4711,
+            cgroup: 0,
             stack: vec!["new_slab+0x1".to_owned(), "ext4_alloc_inode+0x2".to_owned()],
+            placements: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 use fragscope_replay::observe::{Divergence, EventTotals};
 
 use super::State;
+use super::headline::{headline, price_of_spb};
 use super::host::Host;
 use super::warnings::{Severity, cause_name, warnings};
 use crate::format::{bytes, count, pages, percent, rate, span};
@@ -50,9 +51,11 @@ fn remarks(state: &State) -> Vec<Fact> {
     let host = state.host();
     let notice = host.phase.notice(state.now.uptime, host.shown().is_some());
     let notice = notice.map(|text| Fact::new("", text).marked(Severity::Notable, true));
+    let sentences = host.shown().into_iter().flat_map(|s| [headline(s), price_of_spb(s)]);
+    let sentences = sentences.flatten().map(|text| Fact::new("", text));
     let warnings = warnings(host).into_iter();
     let warning = |w: super::warnings::Warning| Fact::new("", w.text).marked(w.severity, true);
-    notice.into_iter().chain(warnings.map(warning)).collect()
+    notice.into_iter().chain(sentences).chain(warnings.map(warning)).collect()
 }
 
 /// `1.2M  212k/s`.

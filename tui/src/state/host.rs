@@ -1,13 +1,18 @@
 //! One traced host: everything that is known of it, and the moment of it that is shown.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fragscope_replay::observe::{Sample, StartState, TaintEvent, TrackKind, TrackSample};
+use fragscope_replay::observe::{
+    BlockChanges, Release, Sample, StartState, TaintEvent, TrackKind, TrackSample,
+};
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::header::{End, Header};
 use fragscope_trace::machine::Machine;
+use fragscope_trace::page::Pfn;
 use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
 
+use super::blocks::BlockHistory;
 use super::clock::WallClock;
 use super::cursor::Cursor;
 use super::history::{History, Thinning};
@@ -41,8 +46,12 @@ pub enum Update {
     Snapshot(SnapshotNote, Arc<Machine>),
     /// The tracks at one time.
     Sample(Arc<Sample>),
+    /// Pageblocks that changed up to a time.
+    Blocks(TimeNs, Vec<BlockChanges>),
     /// Regions turned tainted or clean.
     Taints(Vec<TaintEvent>),
+    /// Pages that taint no longer what they tainted.
+    Releases(Vec<Release>),
     /// Share of a recording that is read, 0..1.
     Progress(f64),
     /// The trace was closed in order.
@@ -68,8 +77,12 @@ pub struct Host {
     pub clock: Option<WallClock>,
     /// Samples that are kept.
     pub history: History,
+    /// Pageblocks over the same time.
+    pub blocks: BlockHistory,
     /// Taint events, ascending by time.
     pub taints: Vec<TaintEvent>,
+    /// When the page of a kernel track's taint event was released, by the event's time and page.
+    pub released: BTreeMap<(TimeNs, Pfn), TimeNs>,
     /// Taint events no longer kept.
     pub taints_dropped: u64,
     /// Snapshots seen.
@@ -96,7 +109,9 @@ impl Host {
             machine: None,
             clock: None,
             history: History::new(thinning),
+            blocks: BlockHistory::default(),
             taints: Vec::new(),
+            released: BTreeMap::new(),
             taints_dropped: 0,
             snapshots: Vec::new(),
             progress: None,
@@ -115,7 +130,12 @@ impl Host {
                 self.machine = Some(machine);
             }
             Update::Sample(sample) => self.history.push(sample),
+            Update::Blocks(time_ns, changes) => self.blocks.push(time_ns, changes),
             Update::Taints(taints) => self.add_taints(taints),
+            Update::Releases(releases) => {
+                let key = |r: &Release| ((r.tainted_ns, r.pfn), r.time_ns);
+                self.released.extend(releases.iter().map(key));
+            }
             Update::Progress(share) => self.progress = Some(share),
             Update::End(end) => self.end = Some(end),
         }
@@ -127,9 +147,12 @@ impl Host {
         let rebooted = self.clock.as_ref().is_some_and(|before| !before.agrees_with(&clock));
         self.clock = Some(clock);
         self.machine = Some(Arc::new(header.machine.clone()));
+        // The pageblocks of a new trace are told anew.
+        self.blocks.clear();
         if rebooted {
             self.history.clear();
             self.taints.clear();
+            self.released.clear();
         }
         self.snapshots.clear();
         self.end = None;
@@ -144,6 +167,8 @@ impl Host {
             let drop = excess.max(TAINTS_MAX / 2);
             self.taints.drain(..drop);
             self.taints_dropped += drop as u64;
+            let oldest = self.taints.first().map_or(0, |e| e.time_ns);
+            self.released.retain(|(tainted_ns, _), _| *tainted_ns >= oldest);
         }
     }
 

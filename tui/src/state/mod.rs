@@ -5,10 +5,13 @@
 
 pub mod act;
 pub mod blame;
+pub mod blocks;
 pub mod callsite;
 pub mod clock;
+pub mod counters;
 pub mod cursor;
 pub mod facts;
+pub mod headline;
 pub mod history;
 pub mod host;
 pub mod lists;

@@ -9,6 +9,7 @@ use fragscope_trace::region::{RegionCensus, RegionState};
 
 use super::State;
 use super::blame::{Culprit, culprits};
+use super::counters::{Group, group, meaning};
 use super::host::{Host, track_index};
 use super::lists::ListState;
 use super::ui::{ViewId, ZOOMS};
@@ -68,7 +69,7 @@ pub const REGION_SORTS: [&str; 4] = ["address", "kernel state", "kernel unmovabl
 /// Columns that the blame list can be sorted by.
 pub const BLAME_SORTS: [&str; 4] = ["kernel taints", "spb taints", "process", "last"];
 /// Columns that the counter list can be sorted by.
-pub const COUNTER_SORTS: [&str; 4] = ["name", "kernel", "stock", "spb"];
+pub const COUNTER_SORTS: [&str; 5] = ["subject", "kernel", "stock", "spb", "name"];
 
 /// The regions shown, in order.
 #[must_use]
@@ -126,6 +127,10 @@ pub fn blame(host: &Host, zoom: usize, list: &ListState) -> Vec<Culprit> {
 pub struct CounterRow {
     /// Its name.
     pub name: String,
+    /// What it is about.
+    pub group: Group,
+    /// What it counts, where that is known.
+    pub meaning: Option<&'static str>,
     /// Total and change per second by track, where the track has it.
     pub values: [Option<(u64, Option<f64>)>; 3],
 }
@@ -147,11 +152,17 @@ pub fn counters(host: &Host, start: StartState, list: &ListState) -> Vec<Counter
     let mut rows: Vec<CounterRow> = names
         .into_iter()
         .filter(|name| list.admits(name))
-        .map(|name| CounterRow { name: name.clone(), values: indexes.map(|i| value(i, name)) })
+        .map(|name| CounterRow {
+            name: name.clone(),
+            group: group(name),
+            meaning: meaning(name),
+            values: indexes.map(|i| value(i, name)),
+        })
         .collect();
-    if list.sort > 0 {
-        let total = |r: &CounterRow| r.values[list.sort - 1].map(|v| v.0);
-        rows.sort_by_key(|r| std::cmp::Reverse(total(r)));
+    match list.sort {
+        0 => rows.sort_by_key(|r| r.group),
+        by @ 1..=3 => rows.sort_by_key(|r| std::cmp::Reverse(r.values[by - 1].map(|v| v.0))),
+        _ => {}
     }
     // What never happened is of least interest.
     rows.sort_by_key(|r| r.values.iter().flatten().all(|(total, _)| *total == 0));

@@ -3,8 +3,7 @@
 //! Each check looks at a host and may speak. The overview shows the gravest, health shows all.
 
 use fragscope_replay::compare::trace_report::MODEL_VERSION;
-use fragscope_replay::compare::track_report::TrackReport;
-use fragscope_replay::observe::{EventTotals, Sample, StartState, TrackKind, TrackSample};
+use fragscope_replay::observe::{EventTotals, Sample, StartState, TrackKind};
 use fragscope_trace::event::LossCause;
 
 use super::host::Host;
@@ -55,7 +54,6 @@ pub fn warnings(host: &Host) -> Vec<Warning> {
         list.extend(diverging(sample));
         say(&mut list, Severity::Notable, rings_filling(sample));
         say(&mut list, Severity::Reading, as_found(host));
-        say(&mut list, Severity::Reading, price(sample));
         say(&mut list, Severity::Notable, one_start(host, sample));
     }
     say(&mut list, Severity::Notable, other_kernel(host));
@@ -64,7 +62,7 @@ pub fn warnings(host: &Host) -> Vec<Warning> {
         say(&mut list, Severity::Remark, Some(text));
     }
     for note in host.snapshots.iter().rev().take(1).flat_map(|s| &s.notes) {
-        say(&mut list, Severity::Notable, Some(note.clone()));
+        say(&mut list, Severity::Remark, Some(note.clone()));
     }
     list.sort_by_key(|w| w.severity);
     list
@@ -140,7 +138,7 @@ fn as_found(host: &Host) -> Option<String> {
     let tainted = before.totals.tainted_1g.min;
     let whole = before.totals.whole_1g;
     Some(format!(
-        "{tainted} of {whole} regions were tainted at the start: as found, no policy cures those"
+        "as found: {tainted} of {whole} regions were tainted at the start; no policy cures those"
     ))
 }
 
@@ -151,27 +149,6 @@ fn one_start(host: &Host, sample: &Sample) -> Option<String> {
         "only as found is replayed: --start both shows policies that ruled since boot, too"
             .to_owned()
     })
-}
-
-/// What the superpageblock tracks did to get there.
-fn price(sample: &Sample) -> Option<String> {
-    let of = |track: &TrackSample| {
-        let report = TrackReport::new(track, &sample.events, sample.floor_1g);
-        let start = match track.start {
-            StartState::AsFound => "as found",
-            StartState::FromBoot => "from boot",
-            StartState::FromBootIdeal => "at best",
-        };
-        format!(
-            "{start} {} moved, {} reclaimed, {} requests refused",
-            pages(report.moved_pages),
-            pages(report.reclaimed_pages),
-            report.refused
-        )
-    };
-    let spb = sample.tracks.iter().filter(|t| t.kind == TrackKind::Spb);
-    let prices: Vec<String> = spb.map(of).collect();
-    (!prices.is_empty()).then(|| format!("price of spb: {}", prices.join("; ")))
 }
 
 fn other_kernel(host: &Host) -> Option<String> {

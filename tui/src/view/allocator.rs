@@ -13,14 +13,16 @@ use crate::format::{count, rate};
 use crate::state::rows::{self, COUNTER_SORTS, CounterRow};
 use crate::state::ui::ViewId;
 
-const COLUMNS: [Column; 7] = [
-    Column::text("counter", 18, 0).growing(),
+const COLUMNS: [Column; 9] = [
+    Column::text("subject", 13, 6),
+    Column::text("counter", 22, 0).growing(),
     Column::number("kernel", 8, 1),
     Column::number("rate", 8, 5),
     Column::number("stock", 8, 2),
     Column::number("rate", 8, 4),
     Column::number("spb", 8, 0),
     Column::number("rate", 8, 3),
+    Column::text("what it counts", 24, 7).growing(),
 ];
 
 /// Draws the view.
@@ -39,17 +41,26 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         centred(text, context.theme.grey(), inner, buffer);
         return;
     }
-    let cells = |i: usize| cells(context, &rows[i]);
+    let cells = |i: usize| {
+        let is_first = i == 0 || rows[i - 1].group != rows[i].group;
+        cells(context, &rows[i], is_first)
+    };
     table::draw(context, &COLUMNS, list, rows.len(), cells, inner, buffer);
 }
 
-fn cells(context: Context<'_>, row: &CounterRow) -> Vec<Cell> {
-    let mut cells = vec![(row.name.replace('_', " "), Style::new())];
+/// The subject is named once where rows of one subject follow each other.
+fn cells(context: Context<'_>, row: &CounterRow, is_first: bool) -> Vec<Cell> {
+    let subject = if is_first { row.group.name() } else { "" };
+    let mut cells = vec![
+        (subject.to_owned(), context.theme.strong()),
+        (row.name.replace('_', " "), Style::new()),
+    ];
     for (kind, value) in TrackKind::ALL.into_iter().zip(row.values) {
         let style = context.theme.track(kind);
         cells.push((value.map(|(total, _)| count(total)).unwrap_or_default(), style));
         let rate = value.and_then(|(_, r)| r).filter(|r| *r > 0.0).map(rate);
         cells.push((rate.unwrap_or_default(), context.theme.grey()));
     }
+    cells.push((row.meaning.unwrap_or_default().to_owned(), context.theme.grey()));
     cells
 }

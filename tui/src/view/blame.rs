@@ -1,5 +1,6 @@
 //! Who tainted regions: culprits as a list, and the selected one in detail.
 
+use fragscope_replay::observe::{Placement, TaintEvent, TrackKind};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -8,8 +9,8 @@ use ratatui::text::{Line, Span};
 use super::pane::{centred, frame, put_all};
 use super::regions::title;
 use super::table::{self, Cell, Column};
-use super::{Context, split_top};
-use crate::format::span;
+use super::{Context, numbers, split_top};
+use crate::format::{count, span};
 use crate::state::blame::Culprit;
 use crate::state::rows::{self, BLAME_SORTS};
 use crate::state::ui::{ViewId, ZOOMS};
@@ -27,7 +28,7 @@ const COLUMNS: [Column; 7] = [
 /// Screens with fewer rows show no detail of the selected culprit.
 const DETAIL_SCREEN_ROWS: u16 = 16;
 /// Rows of the detail.
-const DETAIL_ROWS: u16 = 9;
+const DETAIL_ROWS: u16 = 13;
 
 /// Draws the view.
 pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
@@ -37,12 +38,13 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let when = ZOOMS[state.ui.zoom]
         .map_or("since the beginning".to_owned(), |s| format!("in the last {}", span(s as f64)));
     title.spans.insert(1, Span::raw(format!(", {when}")));
-    let detail = if area.height >= DETAIL_SCREEN_ROWS { DETAIL_ROWS } else { 0 };
+    let culprits = rows::blame(state.host(), state.ui.zoom, list);
+    let has_detail = area.height >= DETAIL_SCREEN_ROWS && !culprits.is_empty();
+    let detail = if has_detail { DETAIL_ROWS } else { 0 };
     let (top, bottom) = split_top(area, area.height - detail);
     let inner = frame(context, &title, top, buffer);
-    let culprits = rows::blame(state.host(), state.ui.zoom, list);
     if culprits.is_empty() {
-        centred(empty(context), context.theme.grey(), inner, buffer);
+        centred(&empty(context), context.theme.grey(), inner, buffer);
     } else {
         let cells = |i: usize| cells(context, &culprits[i]);
         table::draw(context, &COLUMNS, list, culprits.len(), cells, inner, buffer);
@@ -53,15 +55,21 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn empty(context: Context<'_>) -> &'static str {
+/// What the list says while nobody is to blame.
+pub fn empty(context: Context<'_>) -> String {
     let host = context.state.host();
-    if host.shown().is_none() {
-        "no data yet"
-    } else if host.taints.is_empty() {
-        "no region has changed between clean and tainted since tracing began"
-    } else {
-        "no region turned tainted in this time (- shows more time, esc clears a filter)"
+    let (Some(_), Some(first)) = (host.shown(), host.history.oldest()) else {
+        return "no data yet".to_owned();
+    };
+    if host.taints.iter().any(|e| e.tainted) {
+        return "no region turned tainted in this time (- shows more time, esc clears a filter)"
+            .to_owned();
     }
+    let tainted = first.tracks.first().map_or(0, |t| t.totals.tainted_1g.min);
+    format!(
+        "no region turned tainted while it was watched; {tainted} were before, and who did that \
+         no trace can tell"
+    )
 }
 
 fn cells(context: Context<'_>, culprit: &Culprit) -> Vec<Cell> {
@@ -102,9 +110,64 @@ fn draw_detail(context: Context<'_>, culprit: Option<&Culprit>, area: Rect, buff
         event.track.name(),
     );
     let mut lines = vec![Line::raw(request), Line::raw(gfp_names(event.gfp.bits(), event))];
+    lines.push(Line::raw(made_by(context, event)));
+    lines.extend(event.placements.iter().map(|p| placement_line(context, event, p)));
     lines.push(stack_line(context, &event.stack));
     let rest = event.stack.iter().skip(1).map(|f| Line::raw(format!("  {f}")));
     put_all(buffer, inner, lines.into_iter().chain(rest));
+}
+
+/// The process, and how long its page stood in the way.
+fn made_by(context: Context<'_>, event: &TaintEvent) -> String {
+    let host = context.state.host();
+    let comm = event.comm.as_deref().unwrap_or("not recorded");
+    let mut text = format!("by {comm}");
+    if event.pid != 0 {
+        text += &format!(" (pid {}, cgroup {})", event.pid, event.cgroup);
+    }
+    if event.track != TrackKind::Kernel {
+        return text;
+    }
+    let lived = |to: u64| lifetime(to.saturating_sub(event.time_ns));
+    let now = host.shown().map_or(event.time_ns, |s| s.time_ns);
+    match host.released.get(&(event.time_ns, event.pfn)).filter(|to| **to <= now) {
+        Some(to) => text + &format!("; its page stood in the way for {}", lived(*to)),
+        None => text + &format!("; its page still stands in the way after {}", lived(now)),
+    }
+}
+
+/// From microseconds to days.
+fn lifetime(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{} us", ns / 1000),
+        1_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
+        _ => span(ns as f64 / 1e9),
+    }
+}
+
+/// Where a policy put the same allocation, and what that did.
+fn placement_line(
+    context: Context<'_>,
+    event: &TaintEvent,
+    placement: &Placement,
+) -> Line<'static> {
+    let name = numbers::track_name(placement.track, placement.start, false);
+    let text = match (placement.region_start, placement.others_pages) {
+        (None, _) => "did not place it".to_owned(),
+        (Some(start), 0) => {
+            let same = if start == event.region_start { "the same region" } else { "a region" };
+            format!("put it at {} GiB: {same}, until then clean", start.region())
+        }
+        (Some(start), others) => format!(
+            "put it at {} GiB, beside {} other pages that cannot move",
+            start.region(),
+            count(others)
+        ),
+    };
+    Line::from(vec![
+        Span::styled(format!("{name:<15} "), context.theme.track(placement.track)),
+        Span::raw(text),
+    ])
 }
 
 fn stack_line(context: Context<'_>, stack: &[String]) -> Line<'static> {
@@ -115,7 +178,7 @@ fn stack_line(context: Context<'_>, stack: &[String]) -> Line<'static> {
 }
 
 /// Flags by name.
-fn gfp_names(bits: u32, event: &fragscope_replay::observe::TaintEvent) -> String {
+fn gfp_names(bits: u32, event: &TaintEvent) -> String {
     let names: Vec<&str> = event.gfp.iter_names().map(|(name, _)| name).collect();
     match names.len() {
         0 => format!("gfp {bits:#x}"),

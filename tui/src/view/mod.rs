@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod blame;
+pub mod blocks;
 pub mod braille;
 pub mod chart;
 pub mod facts;

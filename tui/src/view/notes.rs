@@ -6,16 +6,31 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::Context;
-use super::pane::put_all;
+use super::pane::{put_all, wrap};
 use crate::format::cut;
-use crate::state::warnings::{Severity, warnings};
+use crate::state::headline::{headline, price_of_spb};
+use crate::state::warnings::{Severity, Warning, warnings};
 
-/// Draws as many notes as there are rows, the gravest first.
+/// Draws as many notes as there are rows, the gravest first. Where there are several rows, long
+/// notes take more than one; the last says so if it is cut.
 pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
-    let width = usize::from(area.width);
-    let lines = notes(context)
-        .into_iter()
-        .map(|(text, style)| Line::styled(cut(&text, width, context.theme.ellipsis()), style));
+    let (width, rows) = (usize::from(area.width), usize::from(area.height));
+    let ellipsis = context.theme.ellipsis();
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    for (text, style) in notes(context) {
+        let parts = wrap(&text, width.saturating_sub(2).max(1));
+        if lines.len() + parts.len() > rows {
+            let left = rows.saturating_sub(lines.len());
+            let fits = left > 0 && lines.is_empty();
+            lines.extend(fits.then(|| Line::styled(cut(&text, width, ellipsis), style)));
+            continue;
+        }
+        let mut indent = "";
+        for part in parts {
+            lines.push(Line::styled(format!("{indent}{part}"), style));
+            indent = "  ";
+        }
+    }
     put_all(buffer, area, lines);
 }
 
@@ -27,7 +42,15 @@ pub fn notes(context: Context<'_>) -> Vec<(String, Style)> {
     let notice = host.phase.notice(state.now.uptime, host.shown().is_some());
     let notice_style = if host.phase.is_stale() { theme.grave() } else { theme.notable() };
     let mut all: Vec<(String, Style)> = notice.map(|n| (n, notice_style)).into_iter().collect();
-    all.extend(warnings(host).into_iter().map(|w| (w.text, style(context, w.severity))));
+    let mut warnings = warnings(host);
+    let graver = warnings.iter().filter(|w| w.severity == Severity::Grave).count();
+    let said = |w: Warning| (w.text, style(context, w.severity));
+    all.extend(warnings.drain(..graver).map(said));
+    if let Some(sample) = host.shown() {
+        all.extend(headline(sample).map(|text| (text, theme.strong())));
+    }
+    all.extend(warnings.into_iter().map(said));
+    all.extend(host.shown().and_then(|s| price_of_spb(s)).map(|text| (text, Style::new())));
     all
 }
 

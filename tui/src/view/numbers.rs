@@ -10,7 +10,8 @@ use ratatui::text::{Line, Span};
 use super::Context;
 use super::pane::{put, put_all};
 use super::theme::Theme;
-use crate::format::{bounds, span};
+use crate::format::{bounds, count, pages, span};
+use crate::state::headline::Price;
 
 /// A column of figures.
 struct Figure {
@@ -57,6 +58,16 @@ const FIGURES: [Figure; 5] = [
 
 const NAME_WIDTHS: [u16; 3] = [15, 15, 7];
 
+/// Columns of the difference from the kernel's track.
+const DIFFERENCE_WIDTH: usize = 21;
+
+/// What a policy did to get there, beside its gain.
+const PRICES: [(&str, usize, fn(&Price) -> String); 3] = [
+    ("moved", 9, |p| pages(p.moved_pages)),
+    ("reclaimed", 10, |p| pages(p.reclaimed_pages)),
+    ("refused", 8, |p| count(p.refused)),
+];
+
 /// Rows wanted: a heading and one for each track.
 #[must_use]
 pub fn rows(sample: Option<&Sample>) -> u16 {
@@ -70,14 +81,11 @@ pub fn title(context: Context<'_>, sample: &Sample) -> Line<'static> {
     let whole = sample.tracks.first().map_or(0, |t| t.totals.whole_1g);
     let word = if host.origin.is_live() { "traced" } else { "recorded" };
     let facts = format!(
-        "  {whole} whole regions, {} {word}, floor of tainted {}",
+        "  {whole} regions, {} {word}, floor: {} tainted under any policy",
         span(host.watched_seconds()),
         sample.floor_1g
     );
-    Line::from(vec![
-        Span::styled("1 GiB pages to be had", context.theme.strong()),
-        Span::raw(facts),
-    ])
+    Line::from(vec![Span::styled("1 GiB pages", context.theme.strong()), Span::raw(facts)])
 }
 
 /// Draws as many tracks as there are rows. The stock track as found leaves first, then the
@@ -86,10 +94,13 @@ pub fn draw(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut Buff
     let total = |layout: usize| -> u16 {
         NAME_WIDTHS[layout] + FIGURES.iter().map(|f| f.widths[layout]).sum::<u16>()
     };
-    let layout = (0..2).find(|l| total(*l) <= area.width).unwrap_or(2);
+    let tail = (DIFFERENCE_WIDTH + PRICES.iter().map(|p| p.1).sum::<usize>()) as u16;
+    // The price matters more than long headings.
+    let with_price = (0..2).find(|l| total(*l) + tail <= area.width);
+    let layout = with_price.or_else(|| (0..2).find(|l| total(*l) <= area.width)).unwrap_or(2);
     let room = usize::from(area.height.saturating_sub(1));
     let tracks = tracks_that_fit(&sample.tracks, room);
-    let spare = usize::from(area.width.saturating_sub(total(layout) + 3));
+    let spare = usize::from(area.width.saturating_sub(total(layout)));
     put(buffer, area, &heading(context, layout, spare));
     let lines = tracks.iter().map(|t| line(context, sample, t, layout, spare));
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
@@ -121,8 +132,14 @@ fn heading(context: Context<'_>, layout: usize, spare: usize) -> Line<'static> {
         let text = format!("{:>width$}", figure.titles[layout]);
         spans.push(Span::styled(text, context.theme.grey()));
     }
-    if spare >= "against the kernel".len() {
-        spans.push(Span::styled("   against the kernel", context.theme.grey()));
+    if spare >= DIFFERENCE_WIDTH {
+        let text = format!("{:>DIFFERENCE_WIDTH$}", "against the kernel");
+        spans.push(Span::styled(text, context.theme.grey()));
+    }
+    if has_price(spare) {
+        for (title, width, _) in PRICES {
+            spans.push(Span::styled(format!("{title:>width$}"), context.theme.grey()));
+        }
     }
     Line::from(spans)
 }
@@ -145,22 +162,42 @@ fn line(
         let style = (figure.style)(theme).patch(theme.strong()).patch(stale);
         spans.push(Span::styled(text, style));
     }
-    let difference = difference(sample, track).filter(|d| d.len() <= spare);
-    spans.extend(difference.map(|d| Span::raw(format!("   {d}"))));
+    if track.kind == TrackKind::Kernel {
+        return Line::from(spans);
+    }
+    if let Some(text) = difference(sample, track).filter(|_| spare >= DIFFERENCE_WIDTH) {
+        spans.push(Span::raw(format!("{text:>DIFFERENCE_WIDTH$}")));
+    }
+    if has_price(spare) {
+        let price = Price::of(sample, track);
+        let paid = PRICES.iter().map(|(_, width, text)| format!("{:>1$}", text(&price), *width));
+        spans.extend(paid.map(|text| Span::styled(text, stale)));
+    }
     Line::from(spans)
+}
+
+/// Whether the price has room beside the difference.
+fn has_price(spare: usize) -> bool {
+    spare >= DIFFERENCE_WIDTH + PRICES.iter().map(|p| p.1).sum::<usize>()
 }
 
 /// `spb`, `spb from boot`.
 #[must_use]
 pub fn name(track: &TrackSample, short: bool) -> String {
-    let start = match (track.start, short) {
-        (StartState::AsFound, _) => return track.kind.name().to_owned(),
+    track_name(track.kind, track.start, short)
+}
+
+/// The same by what makes a track.
+#[must_use]
+pub fn track_name(kind: TrackKind, start: StartState, short: bool) -> String {
+    let start = match (start, short) {
+        (StartState::AsFound, _) => return kind.name().to_owned(),
         (StartState::FromBoot, true) => "/boot",
         (StartState::FromBoot, false) => " from boot",
         (StartState::FromBootIdeal, true) => "/best",
         (StartState::FromBootIdeal, false) => " at best",
     };
-    let name = track.kind.name();
+    let name = kind.name();
     format!("{}{start}", if short { &name[..name.len().min(2)] } else { name })
 }
 
@@ -174,9 +211,9 @@ fn difference(sample: &Sample, track: &TrackSample) -> Option<String> {
     let had = change(|t| t.totals.obtainable_1g.min);
     let tainted = change(|t| t.totals.tainted_1g.min);
     Some(match (had, tainted) {
-        (0, 0) => "as the kernel".to_owned(),
+        (0, 0) => "the same".to_owned(),
         (had, 0) => format!("{had:+} to be had"),
         (0, tainted) => format!("{tainted:+} tainted"),
-        (had, tainted) => format!("{had:+} to be had, {tainted:+} tainted"),
+        (had, tainted) => format!("{had:+} had, {tainted:+} tainted"),
     })
 }

@@ -60,7 +60,7 @@ fn draw_framed(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut B
     let inner = frame(context, &numbers::title(context, sample), top, buffer);
     numbers::draw(context, sample, pad(inner), buffer);
 
-    let note_rows = if area.height >= 34 { 3 } else { 1 };
+    let note_rows = if area.height >= 34 { 3 } else { 2 };
     let (note, rest) = split_top(rest, note_rows);
     notes::draw(context, pad(note), buffer);
 

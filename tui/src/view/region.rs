@@ -8,18 +8,21 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
+use super::blocks::{self, TrackBlocks};
 use super::pane::{centred, frame, put_all};
 use super::regions::in_words;
 use super::theme::{BAR, BAR_EMPTY};
 use super::{Context, split_top};
-use crate::format::{count, gib, pages};
+use crate::format::{count, cut, gib, pages};
 use crate::state::callsite::call_site;
 use crate::state::rows::{self, RegionRow};
 use crate::state::ui::ViewId;
 
 /// Columns of the content's name, and of each track.
 const NAME_WIDTH: usize = 13;
-const TRACK_WIDTH: usize = 24;
+const TRACK_WIDTH: usize = 28;
+/// Most rows of the taint history.
+const HISTORY_ROWS: u16 = 6;
 /// Columns of a bar.
 const BAR_WIDTH: usize = 10;
 
@@ -37,11 +40,31 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         return;
     };
     let inner = frame(context, &title(context, row), area, buffer);
-    let lines = contents(context, row, usize::from(inner.width));
+    let shown = tracks_that_fit(row, usize::from(inner.width));
+    let grids = blocks::of_region(context, row, &shown);
+    let lines = contents(context, row, &shown, &grids);
     let (top, rest) = split_top(inner, lines.len() as u16);
     put_all(buffer, top, lines);
-    let (_, rest) = split_top(rest, 1);
-    put_all(buffer, rest, history(context, row));
+    let history = history(context, row);
+    let past = (history.len() as u16).min(HISTORY_ROWS);
+    let (middle, bottom) = split_top(rest, rest.height.saturating_sub(past));
+    let (grid, spare) = split_top(middle, grid_rows(&grids, middle));
+    blocks::draw(context, &grids, pad_top(grid), buffer);
+    let bottom = Rect { y: spare.y, height: spare.height + bottom.height, ..bottom };
+    let (_, bottom) = split_top(bottom, bottom.height.saturating_sub(past).min(1));
+    put_all(buffer, bottom, history);
+}
+
+/// Rows for the grids: a blank one, a heading, names, and the cells.
+fn grid_rows(grids: &[TrackBlocks], area: Rect) -> u16 {
+    match grids.is_empty() || area.height < blocks::ROWS_MIN + 1 {
+        true => 0,
+        false => blocks::rows(grids, area.width).saturating_add(1).min(area.height),
+    }
+}
+
+fn pad_top(area: Rect) -> Rect {
+    split_top(area, 1).1
 }
 
 fn title(context: Context<'_>, row: &RegionRow<'_>) -> Line<'static> {
@@ -55,9 +78,13 @@ fn title(context: Context<'_>, row: &RegionRow<'_>) -> Line<'static> {
 }
 
 /// The contents by kind, a column for each track, and the verdicts.
-fn contents(context: Context<'_>, row: &RegionRow<'_>, width: usize) -> Vec<Line<'static>> {
+fn contents(
+    context: Context<'_>,
+    row: &RegionRow<'_>,
+    shown: &[usize],
+    grids: &[TrackBlocks],
+) -> Vec<Line<'static>> {
     let theme = context.theme;
-    let shown: Vec<usize> = tracks_that_fit(row, width);
     let column = |text: String, style| Span::styled(format!("{text:<TRACK_WIDTH$}"), style);
     let name = |text: &str| Span::raw(format!("{text:<NAME_WIDTH$}"));
     let each = |label: &str, cell: &dyn Fn(&RegionCensus) -> (String, Style)| {
@@ -81,6 +108,15 @@ fn contents(context: Context<'_>, row: &RegionRow<'_>, width: usize) -> Vec<Line
         }
     }
     lines.push(each("to evacuate", &|r| (evacuation(r), Style::new())));
+    if grids.len() == shown.len() {
+        let texts: [(&str, fn(&TrackBlocks) -> String); 2] =
+            [("spoiled by", TrackBlocks::spoilers), ("block types", TrackBlocks::types)];
+        for (label, text) in texts {
+            let fitted = |g: &TrackBlocks| cut(&text(g), TRACK_WIDTH - 1, theme.ellipsis());
+            let cells = grids.iter().map(|g| column(fitted(g), Style::new()));
+            lines.push(Line::from(std::iter::once(name(label)).chain(cells).collect::<Vec<_>>()));
+        }
+    }
     lines
 }
 

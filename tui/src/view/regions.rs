@@ -80,7 +80,7 @@ pub fn in_words(context: Context<'_>, region: &RegionCensus) -> Cell {
     let (glyph, style) = context.theme.region(region);
     let figure = match state {
         RegionState::Tainted => format!(" {} pages", count(region.tainting_pages())),
-        RegionState::Evacuable => format!(" {} GiB to move", gib(region.movable_pages())),
+        RegionState::Evacuable => format!(" {} GiB", gib(region.movable_pages())),
         _ => String::new(),
     };
     (format!("{} {}{figure}", context.theme.char(glyph), state_name(state)), style)

@@ -4,8 +4,8 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::Context;
 use super::pane::{centred, frame, put_all};
+use super::{Context, blame};
 use crate::format::{cut, span};
 use crate::state::lists::ListState;
 use crate::state::rows;
@@ -21,7 +21,7 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let culprits = rows::blame(state.host(), zoom, &ListState::default());
     let guilty: Vec<_> = culprits.into_iter().filter(|c| c.taints[0] > 0).collect();
     if guilty.is_empty() {
-        centred("no region turned tainted in this time", context.theme.grey(), inner, buffer);
+        centred(&blame::empty(context), context.theme.grey(), inner, buffer);
         return;
     }
     let width = usize::from(inner.width);

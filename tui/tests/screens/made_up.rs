@@ -13,7 +13,8 @@ use fragscope::state::{HostId, State};
 use fragscope::view::theme::Theme;
 use fragscope::view::{Context, render};
 use fragscope_replay::observe::{
-    AgentCost, Divergence, EventTotals, Sample, StartState, TaintEvent, TrackKind, TrackSample,
+    AgentCost, BlockCensus, BlockChanges, Divergence, EventTotals, Placement, Sample, StartState,
+    TaintEvent, TrackKind, TrackSample,
 };
 use fragscope_trace::event::LossCause;
 use fragscope_trace::gfp::Gfp;
@@ -221,6 +222,45 @@ pub(crate) fn sample(machine: &Machine, shape: Shape, second: u64) -> Sample {
     }
 }
 
+/// Pageblocks that fit the regions of a track roughly: the tainting pages in the first ones.
+fn blocks_of(track: &TrackSample) -> BlockChanges {
+    let mut blocks = Vec::new();
+    for region in &track.regions {
+        let first = (region.start.0 >> 9) as u32;
+        let mut tainting = region.tainting_pages();
+        let mut movable = region.movable_pages();
+        for block in first..first + (region.span_pages >> 9) as u32 {
+            let take = |left: &mut u64, at_most: u64| {
+                let taken = (*left).min(at_most);
+                *left -= taken;
+                taken as u16
+            };
+            let tainting_pages = take(&mut tainting, hash(block.into(), 1) % 512);
+            let movable_pages = take(&mut movable, 512 - u64::from(tainting_pages));
+            blocks.push((
+                block,
+                BlockCensus {
+                    migratetype: Some(match tainting_pages {
+                        0 => Migratetype::Movable,
+                        _ => Migratetype::Unmovable,
+                    }),
+                    content: match (tainting_pages, movable_pages) {
+                        (0, 0) => Content::Free,
+                        (0, _) => Content::Anon,
+                        _ => Content::Slab,
+                    },
+                    free_pages: 512 - tainting_pages - movable_pages,
+                    movable_pages,
+                    tainting_pages,
+                },
+            ));
+        }
+    }
+    blocks.sort_by_key(|(block, _)| *block);
+    blocks.dedup_by_key(|(block, _)| *block);
+    BlockChanges { kind: track.kind, start: track.start, blocks }
+}
+
 fn taints(machine: &Machine) -> Vec<TaintEvent> {
     let callers = [
         ("nginx", "sk_page_frag_refill+0x5c"),
@@ -247,12 +287,25 @@ fn taints(machine: &Machine) -> Vec<TaintEvent> {
             gfp: Gfp::KERNEL | Gfp::COMP,
             migratetype: Migratetype::Unmovable,
             comm: Some(comm.to_owned()),
+            pid: 4711,
+            cgroup: 1234,
             stack: vec![
                 "allocate_slab+0x66".to_owned(),
                 "___slab_alloc+0x3c1".to_owned(),
                 site.to_owned(),
                 "do_syscall_64+0x82".to_owned(),
             ],
+            placements: match track {
+                TrackKind::Kernel => [(TrackKind::Stock, 0), (TrackKind::Spb, 1 + i * 700)]
+                    .map(|(track, others_pages)| Placement {
+                        track,
+                        start: StartState::AsFound,
+                        region_start: Some(Pfn(others_pages.min(6) << 18)),
+                        others_pages,
+                    })
+                    .into(),
+                _ => Vec::new(),
+            },
         }
     };
     (0..10).map(event).collect()
@@ -336,6 +389,9 @@ fn history(scene: Scene, shape: Shape) -> Vec<Update> {
     ];
     let samples = (0..=SECONDS).step_by(2).map(|s| sample(&machine, shape, s));
     news.extend(samples.map(|s| Update::Sample(Arc::new(s))));
+    let last = sample(&machine, shape, SECONDS);
+    let blocks = last.tracks.iter().filter(|_| shape.normal_gib < 100).map(blocks_of).collect();
+    news.insert(2, Update::Blocks(STARTED_NS, blocks));
     if scene == Scene::Replay {
         news.push(Update::Progress(1.0));
         news.push(Update::End(Arc::new(End {
