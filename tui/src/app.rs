@@ -3,24 +3,27 @@
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use crossterm::event::{Event, EventStream, KeyEventKind};
+use crossterm::event::{Event, EventStream, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use futures_core::Stream;
+use ratatui::layout::{Position, Rect};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::engine::worker::Control;
 use crate::epoch::Epoch;
 use crate::export::svg;
-use crate::input::KeyMap;
+use crate::input::{Action, KeyMap};
 use crate::signals::{Signal, Signals};
-use crate::state::act::Effect;
+use crate::state::act::{Effect, Typed};
 use crate::state::host::Update;
 use crate::state::{HostId, State};
 use crate::term::Screen;
 use crate::view::theme::Theme;
-use crate::view::{Context, render};
+use crate::view::{Context, hit, render};
 
 /// The time passes in steps of this: ten a second for what counts tenths.
 const TICK: Duration = Duration::from_millis(100);
@@ -28,6 +31,9 @@ const TICK: Duration = Duration::from_millis(100);
 const REDRAW: Duration = Duration::from_millis(50);
 /// News taken in at once before keys are looked at again.
 const NEWS_AT_ONCE: usize = 64;
+
+/// Rows that one step of the mouse wheel moves by.
+const WHEEL_ROWS: isize = 3;
 
 /// Why the dashboard was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,8 @@ pub struct App {
     pub theme: Theme,
     /// The keys.
     pub keys: KeyMap,
+    /// To the hosts' workers, in their order.
+    pub controls: Vec<Sender<Control>>,
     /// The beginning of time.
     pub epoch: Epoch,
 }
@@ -113,17 +121,48 @@ impl App {
 
     /// Takes in what the terminal says.
     fn take(&mut self, event: &Event) -> Option<Effect> {
-        let Event::Key(key) = event else {
-            return None;
+        let effect = match event {
+            Event::Key(key) if key.kind != KeyEventKind::Release => {
+                match self.state.type_key(*key) {
+                    Typed::Taken(effect) => effect,
+                    Typed::NotMine => self.state.act(self.keys.action(*key)?),
+                }
+            }
+            Event::Mouse(mouse) => self.state.act(self.clicked(*mouse)?),
+            _ => None,
         };
-        if key.kind == KeyEventKind::Release || self.state.type_key(*key) {
-            return None;
-        }
-        let effect = self.state.act(self.keys.action(*key)?);
-        if effect == Some(Effect::ExportSvg) {
-            self.export();
+        match effect {
+            Some(Effect::ExportSvg) => self.export(),
+            Some(Effect::Save) => self.save(),
+            Some(Effect::Quit) | None => {}
         }
         effect
+    }
+
+    /// What the mouse does: the wheel moves, a click selects or opens.
+    fn clicked(&self, mouse: MouseEvent) -> Option<Action> {
+        match mouse.kind {
+            MouseEventKind::ScrollUp => Some(Action::Move(-WHEEL_ROWS)),
+            MouseEventKind::ScrollDown => Some(Action::Move(WHEEL_ROWS)),
+            MouseEventKind::Down(MouseButton::Left) => {
+                let (width, height) = crossterm::terminal::size().ok()?;
+                let at = Position { x: mouse.column, y: mouse.row };
+                hit::action(self.context(), Rect::new(0, 0, width, height), at)
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks the host's worker to write what it keeps to a new file in the current directory.
+    fn save(&mut self) {
+        let stamp = self.state.now.wall.to_zoned(self.state.zone.clone());
+        let host = self.state.host().name();
+        let host: String = host.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect();
+        let name = format!("fragscope-{host}-{}.fst", stamp.strftime("%Y%m%d-%H%M%S"));
+        let control = self.controls.get(self.state.selected_host());
+        let asked = control.is_some_and(|c| c.send(Control::Save(name.into())).is_ok());
+        let text = if asked { "saving .." } else { "the replay of this host has ended" };
+        self.state.ui.message = Some(text.to_owned());
     }
 
     /// Writes the screen to a new file in the current directory.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use fragscope_replay::mm::settings::Settings as AllocatorSettings;
 use fragscope_replay::observe::{StartState, TrackKind};
 use fragscope_replay::start::TrackSpec;
@@ -17,8 +18,12 @@ use crate::state::ui::ViewId;
 /// Without arguments it traces this host, live; without the rights for that it says why and shows
 /// the bundled recording. Without a terminal on standard output it prints one comparison.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "fragscope", version)]
+#[command(name = "fragscope", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    /// Something else than to show a trace.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// A recording, or - for standard input
     #[arg(value_name = "TRACE", conflicts_with = "connect")]
     pub trace: Option<PathBuf>,
@@ -38,6 +43,14 @@ pub struct Cli {
     /// Print the comparison as JSON
     #[arg(long)]
     pub json: bool,
+
+    /// The configuration file, if not the one below ~/.config
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Write what happens to this file; RUST_LOG chooses how much
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
 
     /// Only ASCII characters
     #[arg(long)]
@@ -66,6 +79,24 @@ pub struct Cli {
     /// Size of the picture
     #[arg(long, value_name = "COLUMNSxROWS", default_value = "120x40", value_parser = size)]
     pub size: (u16, u16),
+}
+
+/// Something else than to show a trace.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration file, or print one
+    Config {
+        /// Print a file that says what holds without one
+        #[arg(long)]
+        default: bool,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
 }
 
 /// Which start states are replayed.

@@ -14,16 +14,15 @@ use serde::Serialize;
 use tokio::sync::mpsc::channel;
 
 use crate::cli::Cli;
+use crate::config::Config;
 use crate::conn::source::{Arrival, Source};
 use crate::engine::outbox::Outbox;
 use crate::engine::worker;
 use crate::epoch::Epoch;
 use crate::export::svg;
-use crate::input::KeyMap;
 use crate::launch::{self, Opened};
 use crate::state::{HostId, State};
 use crate::view::Context;
-use crate::view::theme::Theme;
 
 /// How long a wait for a frame lasts before the clock is looked at.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -132,10 +131,10 @@ fn compare(tracks: &mut Observatory) -> Result<Comparison> {
 ///
 /// # Errors
 /// If there is nothing to show, or the file can't be written.
-pub fn picture(cli: &Cli, file: &Path, theme: Theme, epoch: Epoch) -> Result<()> {
+pub fn picture(cli: &Cli, file: &Path, config: &Config, epoch: Epoch) -> Result<()> {
     let state = gather(cli, epoch)?;
     let (width, height) = cli.size;
-    let context = Context { state: &state, theme, keys: &KeyMap::default() };
+    let context = Context { state: &state, theme: config.theme, keys: &config.keys };
     std::fs::write(file, svg::screen(context, width, height))
         .with_context(|| format!("cannot write {}", file.display()))
 }
@@ -148,7 +147,8 @@ fn gather(cli: &Cli, epoch: Epoch) -> Result<State> {
     let (sender, mut news) = channel(64);
     let outbox = Outbox::new(HostId(0), sender, true);
     let settings = worker::Settings::new(cli.start, live);
-    drop(worker::spawn(source, settings, outbox, epoch)?);
+    let (_, controls) = std::sync::mpsc::channel();
+    drop(worker::spawn(source, settings, outbox, controls, epoch)?);
     let until = epoch.elapsed() + Duration::from_secs_f64(cli.seconds);
     while let Some((host, update)) = news.blocking_recv() {
         state.update(host, update);

@@ -7,6 +7,7 @@ use std::sync::{Mutex, Once};
 use std::thread::{self, ThreadId};
 
 use crossterm::cursor::{Hide, Show};
+use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use crossterm::execute;
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
@@ -27,14 +28,14 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal over: raw mode, alternate screen, no cursor.
+    /// Takes the terminal over: raw mode, alternate screen, no cursor; the `mouse` if wanted.
     ///
     /// A panic of the calling thread gives it back before its message is printed. The message of
     /// another thread's panic is printed once the terminal is given back.
     ///
     /// # Errors
     /// If standard output is no terminal that can do this.
-    pub fn enter() -> io::Result<Screen> {
+    pub fn enter(mouse: bool) -> io::Result<Screen> {
         let owner = thread::current().id();
         HOOK.call_once(|| install_hook(owner));
         enable_raw_mode()?;
@@ -42,6 +43,9 @@ impl Screen {
         // From here on, whatever fails, dropping gives the terminal back.
         let restore = Restore;
         execute!(stdout(), EnterAlternateScreen, Hide)?;
+        if mouse {
+            execute!(stdout(), EnableMouseCapture)?;
+        }
         let terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
         std::mem::forget(restore);
         Ok(Screen { terminal })
@@ -71,7 +75,7 @@ impl Drop for Restore {
 /// Gives the terminal back, if it is in our hands. It may have gone: nothing can be done then.
 pub fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
-        let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+        let _ = execute!(stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
         for message in UNSAID.lock().map(|mut m| std::mem::take(&mut *m)).unwrap_or_default() {
             eprintln!("{message}");

@@ -160,7 +160,7 @@ fn serve<A: PageAllocator>(
                     divergence: track.divergence(),
                     taints: track.take_taints(),
                     placements: track.take_placements(),
-                    blocks: with_blocks.then(|| track.take_blocks()).unwrap_or_default(),
+                    blocks: if with_blocks { track.take_blocks() } else { Vec::new() },
                 };
                 // Whoever asked may be gone.
                 let _ = reply.send(sample);

@@ -1,7 +1,9 @@
 //! One host's replay: frames in, news out.
 
 use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, panic, thread};
@@ -12,11 +14,13 @@ use fragscope_trace::frame::Frame;
 use fragscope_trace::header::Header;
 use fragscope_trace::snapshot::Snapshot;
 
+use super::keep::Keeper;
 use super::outbox::{Gone, Outbox};
 use crate::cli::Starts;
 use crate::conn::phase::Phase;
 use crate::conn::source::{Arrival, Source};
 use crate::epoch::Epoch;
+use crate::format::{bytes, span};
 use crate::state::host::{SnapshotNote, Update};
 
 /// How long a worker waits for a frame before it looks after other things.
@@ -31,6 +35,8 @@ pub struct Settings {
     pub starts: Starts,
     /// Time of the trace between samples, in nanoseconds.
     pub sample_every_ns: u64,
+    /// Whether the newest part of the trace is kept, to be saved.
+    pub keeps: bool,
 }
 
 /// Time of a recording between samples: the history keeps as many as it has room for.
@@ -43,7 +49,7 @@ impl Settings {
     #[must_use]
     pub fn new(starts: Starts, live: bool) -> Settings {
         let sample_every_ns = if live { LIVE_SAMPLE_NS } else { RECORDED_SAMPLE_NS };
-        Settings { starts, sample_every_ns }
+        Settings { starts, sample_every_ns, keeps: live }
     }
 }
 
@@ -75,26 +81,38 @@ pub fn spawn(
     mut source: Box<dyn Source>,
     settings: Settings,
     outbox: Outbox,
+    controls: Receiver<Control>,
     epoch: Epoch,
 ) -> io::Result<JoinHandle<()>> {
     let name = format!("{THREAD_PREFIX}{}", outbox.host().0);
     thread::Builder::new().name(name).spawn(move || {
-        let mut worker = Worker { settings, outbox, epoch, replay: None };
+        let mut worker = Worker { settings, outbox, controls, epoch, replay: None, keeper: None };
         let run = || worker.run(source.as_mut());
         let ended = panic::catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|_| Err(Stop::Failed("the replay failed: internal error".to_owned())));
         if let Err(Stop::Failed(why)) = ended {
+            tracing::error!("{why}");
             // Whether anybody still listens makes no difference here.
             let _ = worker.outbox.send(Update::Phase(Phase::Failed { why }));
         }
     })
 }
 
+/// What the screen may ask of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Write what is kept of the trace to this new file.
+    Save(PathBuf),
+}
+
 struct Worker {
     settings: Settings,
     outbox: Outbox,
+    controls: Receiver<Control>,
     epoch: Epoch,
     replay: Option<Replay>,
+    /// The newest part of a live trace.
+    keeper: Option<Keeper>,
 }
 
 /// The replay of the trace at hand.
@@ -107,16 +125,23 @@ struct Replay {
 impl Worker {
     fn run(&mut self, source: &mut dyn Source) -> Result<(), Stop> {
         loop {
+            while let Ok(Control::Save(path)) = self.controls.try_recv() {
+                self.save(&path)?;
+            }
             match source.next(PATIENCE) {
                 Arrival::Frame(Frame::Header(header)) => self.begin(&header)?,
                 Arrival::Frame(frame) => {
+                    self.keep(&frame);
                     self.feed(&frame, source.progress())?;
                     if let Frame::Events(batch) = frame {
                         source.recycle(batch);
                     }
                 }
                 Arrival::Nothing => self.outbox.flush()?,
-                Arrival::Phase(phase) => self.outbox.send(Update::Phase(phase))?,
+                Arrival::Phase(phase) => {
+                    tracing::info!(?phase, "the connection has changed");
+                    self.outbox.send(Update::Phase(phase))?;
+                }
                 Arrival::Over(note) => return self.finish(note),
                 Arrival::Failed(why) => return Err(Stop::Failed(why)),
             }
@@ -127,10 +152,39 @@ impl Worker {
         let mut tracks = Observatory::new(header, self.settings.starts.tracks(&header.machine))?;
         tracks.watch_blocks();
         self.replay = Some(Replay { tracks, next_sample_ns: 0, streaming: false });
+        self.keeper = None;
+        if self.settings.keeps {
+            let kept = Keeper::new(header).map_err(|e| Stop::Failed(e.to_string()))?;
+            self.keeper = Some(kept);
+        }
+        tracing::info!(host = header.machine.hostname, "a trace begins");
         let since = self.epoch.elapsed();
         self.outbox.send(Update::Header(Arc::new(header.clone())))?;
         self.outbox.send(Update::Phase(Phase::WaitingForSnapshot { since }))?;
         Ok(())
+    }
+
+    /// Keeps a frame of a live trace. What cannot be written is kept no further.
+    fn keep(&mut self, frame: &Frame) {
+        if let Some(Err(error)) = self.keeper.as_mut().map(|k| k.keep(frame)) {
+            tracing::warn!("a frame can't be kept, the trace can't be saved: {error}");
+            self.keeper = None;
+        }
+    }
+
+    fn save(&mut self, path: &Path) -> Result<(), Gone> {
+        let saved = match &self.keeper {
+            Some(keeper) => keeper.save(path).map_err(|e| format!("{e:#}")),
+            None => Err("nothing of this trace is kept".to_owned()),
+        };
+        let text = match saved {
+            Ok(saved) => {
+                let length = span(saved.span_ns as f64 / 1e9);
+                format!("written: {} ({length}, {})", path.display(), bytes(saved.bytes))
+            }
+            Err(why) => why,
+        };
+        self.outbox.send(Update::Notice(text))
     }
 
     fn feed(&mut self, frame: &Frame, progress: Option<f64>) -> Result<(), Stop> {

@@ -50,24 +50,23 @@ pub fn document(buffer: &Buffer) -> String {
 /// How a cell is painted.
 #[derive(PartialEq, Eq)]
 struct Paint {
-    foreground: &'static str,
-    background: Option<&'static str>,
+    foreground: String,
+    background: Option<String>,
     bold: bool,
     dim: bool,
 }
 
 impl Paint {
     fn of(cell: &Cell) -> Paint {
-        let foreground = colour(cell.fg).unwrap_or(FOREGROUND);
+        let foreground = colour(cell.fg).unwrap_or_else(|| FOREGROUND.to_owned());
         let background = colour(cell.bg);
         let modifier = cell.modifier;
         let turned = modifier.contains(Modifier::REVERSED);
         let bold = modifier.contains(Modifier::BOLD);
         let dim = modifier.contains(Modifier::DIM);
         if turned {
-            let foreground = background.unwrap_or(BACKGROUND);
-            let background = Some(colour(cell.fg).unwrap_or(FOREGROUND));
-            Paint { foreground, background, bold, dim }
+            let turned = background.unwrap_or_else(|| BACKGROUND.to_owned());
+            Paint { foreground: turned, background: Some(foreground), bold, dim }
         } else {
             Paint { foreground, background, bold, dim }
         }
@@ -86,7 +85,7 @@ fn run(buffer: &Buffer, x: u16, y: u16, out: &mut String) -> u16 {
     let left = MARGIN + f64::from(x) * CELL_WIDTH;
     let top = MARGIN + f64::from(y) * CELL_HEIGHT;
     let width = f64::from(end - x) * CELL_WIDTH;
-    if let Some(background) = paint.background {
+    if let Some(background) = &paint.background {
         let _ = writeln!(
             out,
             "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" \
@@ -113,17 +112,50 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The colours that the theme uses; `None` for the default.
-fn colour(colour: Color) -> Option<&'static str> {
-    match colour {
-        Color::Green => Some("#5fbf5f"),
-        Color::Blue => Some("#5f9fef"),
-        Color::Red => Some("#ef6b6b"),
-        Color::Yellow => Some("#d7b75f"),
-        Color::Cyan => Some("#5fd7d7"),
-        Color::White => Some("#f2f2f2"),
-        Color::DarkGray => Some("#7d828c"),
-        _ => None,
+/// Any colour of a theme; `None` for the terminal's default.
+fn colour(colour: Color) -> Option<String> {
+    let known = match colour {
+        Color::Green => "#5fbf5f",
+        Color::Blue => "#5f9fef",
+        Color::Red => "#ef6b6b",
+        Color::Yellow => "#d7b75f",
+        Color::Cyan => "#5fd7d7",
+        Color::Magenta => "#d787d7",
+        Color::White => "#f2f2f2",
+        Color::Gray => "#b8bcc4",
+        Color::DarkGray => "#7d828c",
+        Color::Black => "#000000",
+        Color::LightGreen => "#87ef87",
+        Color::LightBlue => "#87bfff",
+        Color::LightRed => "#ff8f8f",
+        Color::LightYellow => "#efd787",
+        Color::LightCyan => "#87efef",
+        Color::LightMagenta => "#efa7ef",
+        Color::Rgb(r, g, b) => return Some(format!("#{r:02x}{g:02x}{b:02x}")),
+        Color::Indexed(index) => return Some(indexed(index)),
+        Color::Reset => return None,
+    };
+    Some(known.to_owned())
+}
+
+/// A colour of the 256 that terminals number: 16 of their own, a cube, greys.
+fn indexed(index: u8) -> String {
+    const OWN: [&str; 16] = [
+        "#000000", "#ef6b6b", "#5fbf5f", "#d7b75f", "#5f9fef", "#d787d7", "#5fd7d7", "#b8bcc4",
+        "#7d828c", "#ff8f8f", "#87ef87", "#efd787", "#87bfff", "#efa7ef", "#87efef", "#f2f2f2",
+    ];
+    let level = |step: u8| if step == 0 { 0 } else { 55 + 40 * step };
+    match index {
+        0..16 => OWN[usize::from(index)].to_owned(),
+        16..232 => {
+            let at = index - 16;
+            let (r, g, b) = (level(at / 36), level(at / 6 % 6), level(at % 6));
+            format!("#{r:02x}{g:02x}{b:02x}")
+        }
+        232.. => {
+            let grey = 8 + 10 * (index - 232);
+            format!("#{grey:02x}{grey:02x}{grey:02x}")
+        }
     }
 }
 
@@ -143,5 +175,11 @@ mod tests {
         assert!(svg.contains(">a&lt;b</text>"), "{svg}");
         assert_eq!(svg.matches("<rect").count(), 2, "the screen and the reversed cells: {svg}");
         assert!(svg.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn numbered_colours_are_those_of_terminals() {
+        let colours = [16, 21, 196, 231, 232, 255].map(indexed);
+        assert_eq!(colours, ["#000000", "#0000ff", "#ff0000", "#ffffff", "#080808", "#eeeeee"]);
     }
 }

@@ -23,6 +23,8 @@ pub enum Action {
     First,
     /// Select the last row, or go to the newest where there is no list.
     Last,
+    /// Select a row.
+    Select(usize),
     /// Open what is selected.
     Enter,
     /// Close what is open.
@@ -35,6 +37,8 @@ pub enum Action {
     Minutes(i64),
     /// Go to the next (1) or previous (-1) taint of the kernel track.
     Taint(isize),
+    /// Go to the first sample at which fewer 1 GiB pages could be had than at the beginning.
+    FirstLoss,
     /// Play faster (1) or slower (-1).
     Speed(isize),
     /// Show less (1) or more (-1) time in charts.
@@ -51,6 +55,10 @@ pub enum Action {
     ToggleStart,
     /// Show the next host.
     NextHost,
+    /// Type a command.
+    Palette,
+    /// Write what is kept of a live trace to a file.
+    Save,
     /// Write this screen to an SVG file.
     ExportSvg,
 }

@@ -1,9 +1,13 @@
 //! Which key does what, and how that is shown.
 
+use std::collections::HashMap;
+
 use crossterm::event::{KeyCode, KeyEvent};
+use thiserror::Error;
 
 use super::action::Action;
 use super::chord::Chord;
+use super::command::COMMANDS;
 use crate::state::ui::ViewId;
 
 /// Actions that are shown together.
@@ -69,6 +73,49 @@ impl KeyMap {
         &self.bindings
     }
 
+    /// The keys of an action.
+    #[must_use]
+    pub fn chords_of(&self, action: Action) -> Vec<Chord> {
+        let keys = self.bindings.iter().flat_map(|b| &b.keys);
+        keys.filter(|(_, a)| *a == action).map(|(chord, _)| *chord).collect()
+    }
+
+    /// Gives actions other keys than they have.
+    ///
+    /// # Errors
+    /// If a key is wanted twice, also by an action that keeps its own, or an action gets none.
+    pub fn rebind(&mut self, wanted: &[(Action, Vec<Chord>)]) -> Result<(), BadBinding> {
+        for (action, chords) in wanted {
+            let name = |a: Action| COMMANDS.iter().find(|c| c.action == a).map_or("", |c| c.name);
+            if chords.is_empty() {
+                return Err(BadBinding::Unreachable(name(*action)));
+            }
+            if *chords == self.chords_of(*action) {
+                continue;
+            }
+            for binding in &mut self.bindings {
+                let Some(at) = binding.keys.iter().position(|(_, a)| a == action) else {
+                    continue;
+                };
+                binding.keys.retain(|(_, a)| a != action);
+                let keys = chords.iter().map(|chord| (*chord, *action));
+                let at = at.min(binding.keys.len());
+                binding.keys.splice(at..at, keys);
+            }
+        }
+        let mut seen: HashMap<Chord, Action> = HashMap::new();
+        for (chord, action) in self.bindings.iter().flat_map(|b| &b.keys) {
+            if let Some(other) = seen.insert(*chord, *action)
+                && other != *action
+            {
+                let name =
+                    |a: Action| COMMANDS.iter().find(|c| c.action == a).map_or("", |c| c.name);
+                return Err(BadBinding::Twice(*chord, name(other), name(*action)));
+            }
+        }
+        Ok(())
+    }
+
     /// The key shown for an action: the first bound to it.
     #[must_use]
     pub fn key_of(&self, action: Action) -> Option<Chord> {
@@ -82,6 +129,17 @@ impl Default for KeyMap {
         let bindings = [views(), lists(), time(), general()].concat();
         KeyMap { bindings }
     }
+}
+
+/// Keys that cannot be bound so.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadBinding {
+    /// One key, two actions.
+    #[error("`{0}` is bound to both {1} and {2}: give one of them another key")]
+    Twice(Chord, &'static str, &'static str),
+    /// An action that no key does.
+    #[error("{0} has no key: expected at least one")]
+    Unreachable(&'static str),
 }
 
 fn bind<const N: usize>(
@@ -206,6 +264,7 @@ fn time() -> Vec<Binding> {
             "next, previous taint of the kernel track",
             Some("taint"),
         ),
+        bind(time, [ch('L', Action::FirstLoss)], "where the first 1 GiB page was lost", None),
         bind(time, [ch('t', Action::GoToTime)], "go to a time", Some("time")),
         bind(
             time,
@@ -226,6 +285,13 @@ fn general() -> Vec<Binding> {
     let general = Section::General;
     vec![
         bind(general, [ch('?', Action::Help)], "this help", Some("help")),
+        bind(general, [ch(':', Action::Palette)], "type a command", Some("command")),
+        bind(
+            general,
+            [ch('w', Action::Save)],
+            "write what is kept of a live trace to a file",
+            None,
+        ),
         bind(general, [ch('x', Action::ExportSvg)], "write this screen to an SVG file", None),
         bind(
             general,

@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod chord;
+pub mod command;
 pub mod keymap;
 
 pub use action::Action;

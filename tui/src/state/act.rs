@@ -1,6 +1,6 @@
 //! What each action does to the state.
 
-use crossterm::event::{KeyCode, KeyEvent};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fragscope_replay::observe::StartState;
 
 use super::State;
@@ -8,6 +8,7 @@ use super::rows::{row_count, sorts};
 use super::seek::{Wanted, parse};
 use super::ui::{Prompt, PromptKind, ViewId, ZOOMS};
 use crate::input::Action;
+use crate::input::command::matching;
 
 /// What the program must do outside the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,17 @@ pub enum Effect {
     Quit,
     /// Write the screen to a file.
     ExportSvg,
+    /// Write what is kept of the live trace to a file.
+    Save,
+}
+
+/// What became of a key that was typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// No prompt is open: the key means what it is bound to.
+    NotMine,
+    /// The prompt took it.
+    Taken(Option<Effect>),
 }
 
 /// Rows that a page of a list moves by.
@@ -30,6 +42,7 @@ impl State {
         match action {
             Action::Quit => return Some(Effect::Quit),
             Action::ExportSvg => return Some(Effect::ExportSvg),
+            Action::Save => return self.save(),
             Action::Help => {
                 self.ui.help = !self.ui.help;
                 self.ui.help_scroll = 0;
@@ -41,17 +54,20 @@ impl State {
             Action::Page(by) => self.move_by(by * PAGE_ROWS),
             Action::First => self.go_to_end(false),
             Action::Last => self.go_to_end(true),
+            Action::Select(row) => self.ui.list_mut().selected = row,
             Action::Enter => self.ui.region_open |= self.ui.view == ViewId::Regions,
             Action::Back => self.back(),
             Action::Pause => self.pause(),
             Action::Step(by) => self.host_mut().step(by),
             Action::Minutes(by) => self.host_mut().shift_ns(by * 60_000_000_000),
             Action::Taint(by) => self.seek_taint(by > 0),
+            Action::FirstLoss => self.seek_first_loss(),
             Action::Speed(by) => self.change_speed(by),
             Action::Zoom(by) => self.zoom(by),
             Action::Sort => self.sort(),
             Action::ReverseSort => self.ui.list_mut().reversed ^= true,
             Action::Filter => self.prompt(PromptKind::Filter),
+            Action::Palette => self.prompt(PromptKind::Command),
             Action::GoToTime => self.prompt(PromptKind::Time),
             Action::ToggleStart => self.toggle_start(),
             Action::NextHost => self.next_host(),
@@ -117,6 +133,21 @@ impl State {
         }
     }
 
+    fn seek_first_loss(&mut self) {
+        if !self.host_mut().seek_first_loss() {
+            self.ui.message = Some("no 1 GiB page was lost since the beginning".to_owned());
+        }
+    }
+
+    /// Only a live trace is not in a file already.
+    fn save(&mut self) -> Option<Effect> {
+        if self.host().origin.is_live() {
+            return Some(Effect::Save);
+        }
+        self.ui.message = Some("this is a recording: it is in a file already".to_owned());
+        None
+    }
+
     fn zoom(&mut self, by: isize) {
         let last = ZOOMS.len() - 1;
         self.ui.zoom = self.ui.zoom.saturating_add_signed(-by).min(last);
@@ -153,32 +184,41 @@ impl State {
                 return;
             }
             PromptKind::Filter => self.ui.list(self.ui.view).filter.clone(),
-            PromptKind::Time => String::new(),
+            PromptKind::Time | PromptKind::Command => String::new(),
         };
-        self.ui.prompt = Some(Prompt { kind, text });
+        self.ui.prompt = Some(Prompt { kind, text, selected: 0 });
     }
 
-    /// Gives a key to the prompt, if one is open. Returns whether it was.
-    pub fn type_key(&mut self, key: KeyEvent) -> bool {
+    /// Gives a key to the prompt, if one is open.
+    pub fn type_key(&mut self, key: KeyEvent) -> Typed {
         let Some(prompt) = &mut self.ui.prompt else {
-            return false;
+            return Typed::NotMine;
         };
+        let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
-            KeyCode::Char(c) => prompt.text.push(c),
+            KeyCode::Char('c') if is_control => self.ui.prompt = None,
+            KeyCode::Char(c) if !is_control => {
+                prompt.text.push(c);
+                prompt.selected = 0;
+            }
             KeyCode::Backspace => {
                 prompt.text.pop();
+                prompt.selected = 0;
+            }
+            KeyCode::Up => prompt.selected = prompt.selected.saturating_sub(1),
+            KeyCode::Down => {
+                let last = matching(&prompt.text).len().saturating_sub(1);
+                prompt.selected = (prompt.selected + 1).min(last);
             }
             KeyCode::Esc => self.ui.prompt = None,
-            KeyCode::Enter => self.answer(),
+            KeyCode::Enter => return Typed::Taken(self.answer()),
             _ => {}
         }
-        true
+        Typed::Taken(None)
     }
 
-    fn answer(&mut self) {
-        let Some(prompt) = self.ui.prompt.take() else {
-            return;
-        };
+    fn answer(&mut self) -> Option<Effect> {
+        let prompt = self.ui.prompt.take()?;
         match prompt.kind {
             PromptKind::Filter => {
                 let list = self.ui.list_mut();
@@ -186,7 +226,12 @@ impl State {
                 list.selected = 0;
             }
             PromptKind::Time => self.seek_text(&prompt.text),
+            PromptKind::Command => match matching(&prompt.text).get(prompt.selected) {
+                Some(command) => return self.act(command.action),
+                None => self.ui.message = Some(format!("`{}` is no command", prompt.text)),
+            },
         }
+        None
     }
 
     /// Goes to a time as people type it; says what is wrong with it in the footer.

@@ -56,6 +56,8 @@ pub enum Update {
     Progress(f64),
     /// The trace was closed in order.
     End(Arc<End>),
+    /// An answer to something the user asked of the worker.
+    Notice(String),
 }
 
 /// A host and its data.
@@ -138,6 +140,8 @@ impl Host {
             }
             Update::Progress(share) => self.progress = Some(share),
             Update::End(end) => self.end = Some(end),
+            // The screen's, not the host's.
+            Update::Notice(_) => {}
         }
     }
 
@@ -261,6 +265,22 @@ impl Host {
             return false;
         };
         self.cursor.seek(sample.time_ns, range);
+        true
+    }
+}
+
+impl Host {
+    /// Goes to the first sample at which fewer 1 GiB pages could be had under the kernel than at
+    /// the beginning. Returns whether there is one.
+    pub fn seek_first_loss(&mut self) -> bool {
+        let had = |s: &Arc<Sample>| s.tracks.first().map(|t| t.totals.obtainable_1g.min);
+        let samples = self.history.samples();
+        let first = samples.iter().find_map(had);
+        let loss = samples.iter().find(|s| had(s) < first && had(s).is_some());
+        let (Some(time_ns), Some(range)) = (loss.map(|s| s.time_ns), self.range()) else {
+            return false;
+        };
+        self.cursor.seek(time_ns, range);
         true
     }
 }

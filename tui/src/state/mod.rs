@@ -86,7 +86,9 @@ impl State {
 
     /// Takes in news of a host.
     pub fn update(&mut self, id: HostId, update: Update) {
-        if let Some(host) = self.hosts.get_mut(id.0) {
+        if let Update::Notice(text) = update {
+            self.ui.message = Some(text);
+        } else if let Some(host) = self.hosts.get_mut(id.0) {
             host.update(update);
         }
     }

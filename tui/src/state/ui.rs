@@ -55,6 +55,8 @@ pub struct Prompt {
     pub kind: PromptKind,
     /// What was typed so far.
     pub text: String,
+    /// Marked row of what matches, where there is a list.
+    pub selected: usize,
 }
 
 /// What a prompt asks for.
@@ -64,6 +66,8 @@ pub enum PromptKind {
     Filter,
     /// A time to go to.
     Time,
+    /// A command to do.
+    Command,
 }
 
 impl PromptKind {
@@ -72,6 +76,7 @@ impl PromptKind {
     pub const fn label(self) -> &'static str {
         match self {
             PromptKind::Filter => "filter: ",
+            PromptKind::Command => ":",
             PromptKind::Time => "go to time (14:03, 14:03:21, +30s, -5m, end): ",
         }
     }

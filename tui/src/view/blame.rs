@@ -39,8 +39,7 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         .map_or("since the beginning".to_owned(), |s| format!("in the last {}", span(s as f64)));
     title.spans.insert(1, Span::raw(format!(", {when}")));
     let culprits = rows::blame(state.host(), state.ui.zoom, list);
-    let has_detail = area.height >= DETAIL_SCREEN_ROWS && !culprits.is_empty();
-    let detail = if has_detail { DETAIL_ROWS } else { 0 };
+    let detail = if culprits.is_empty() { 0 } else { detail_rows(area) };
     let (top, bottom) = split_top(area, area.height - detail);
     let inner = frame(context, &title, top, buffer);
     if culprits.is_empty() {
@@ -53,6 +52,12 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         let selected = culprits.get(list.selected.min(culprits.len().saturating_sub(1)));
         draw_detail(context, selected, bottom, buffer);
     }
+}
+
+/// Rows that the detail of the selected culprit takes from the view, if anybody is to blame.
+#[must_use]
+pub fn detail_rows(area: Rect) -> u16 {
+    if area.height >= DETAIL_SCREEN_ROWS { DETAIL_ROWS.min(area.height / 2) } else { 0 }
 }
 
 /// What the list says while nobody is to blame.

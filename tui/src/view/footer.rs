@@ -1,5 +1,7 @@
 //! The bottom line: views and keys, or a prompt, or the answer to the last key.
 
+use std::ops::Range;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -23,20 +25,34 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     put(buffer, area, &line);
 }
 
+/// The views' tabs and the columns that they take.
+#[must_use]
+pub fn tabs(context: Context<'_>, width: usize) -> Vec<(ViewId, Range<u16>)> {
+    let mut from = 0;
+    let of = |view: ViewId| {
+        let columns = from..from + tab(context, view, width).len() as u16;
+        from = columns.end + 1;
+        (view, columns)
+    };
+    ViewId::ALL.into_iter().map(of).collect()
+}
+
+/// Where not all names fit, only the current view keeps its name.
+fn tab(context: Context<'_>, view: ViewId, width: usize) -> String {
+    let key = context.keys.key_of(Action::View(view)).map(|c| c.to_string()).unwrap_or_default();
+    let names = ViewId::ALL.iter().map(|v| v.name().len() + 5).sum::<usize>();
+    match names <= width || context.state.ui.view == view {
+        true => format!("[{key}] {}", view.name()),
+        false => format!("[{key}]"),
+    }
+}
+
 fn keys(context: Context<'_>, width: usize) -> Line<'static> {
     let mut spans = Vec::new();
     let mut left = width;
-    let names = ViewId::ALL.iter().map(|v| v.name().len() + 5).sum::<usize>();
     for view in ViewId::ALL {
-        let key = context.keys.key_of(Action::View(view)).map(|c| c.to_string());
+        let text = tab(context, view, width);
         let shown = context.state.ui.view == view;
-        // Where not all names fit, only the current view keeps its name.
-        let name = if names <= width || shown { view.name() } else { "" };
-        let text = format!(
-            "[{}]{}{name}",
-            key.unwrap_or_default(),
-            if name.is_empty() { "" } else { " " }
-        );
         let style = if shown { context.theme.selected() } else { Default::default() };
         left = left.saturating_sub(text.len() + 1);
         spans.push(Span::styled(text, style));

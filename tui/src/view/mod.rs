@@ -9,10 +9,12 @@ pub mod facts;
 pub mod footer;
 pub mod header;
 pub mod help;
+pub mod hit;
 pub mod map;
 pub mod notes;
 pub mod numbers;
 pub mod overview;
+pub mod palette;
 pub mod pane;
 pub mod region;
 pub mod regions;
@@ -26,7 +28,7 @@ use ratatui::layout::Rect;
 
 use crate::input::KeyMap;
 use crate::state::State;
-use crate::state::ui::ViewId;
+use crate::state::ui::{PromptKind, ViewId};
 use theme::Theme;
 
 /// What every part of the screen is drawn from.
@@ -57,6 +59,10 @@ pub fn render(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         ViewId::Health => facts::draw(context, body, buffer),
     }
     footer::draw(context, foot, buffer);
+    if let Some(prompt) = context.state.ui.prompt.as_ref().filter(|p| p.kind == PromptKind::Command)
+    {
+        palette::draw(context, prompt, body, buffer);
+    }
     if context.state.ui.help {
         help::draw(context, body, buffer);
     }

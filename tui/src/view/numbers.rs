@@ -61,8 +61,11 @@ const NAME_WIDTHS: [u16; 3] = [15, 15, 7];
 /// Columns of the difference from the kernel's track.
 const DIFFERENCE_WIDTH: usize = 21;
 
+/// Heading, columns and text of a part of the price.
+type PriceColumn = (&'static str, usize, fn(&Price) -> String);
+
 /// What a policy did to get there, beside its gain.
-const PRICES: [(&str, usize, fn(&Price) -> String); 3] = [
+const PRICES: [PriceColumn; 3] = [
     ("moved", 9, |p| pages(p.moved_pages)),
     ("reclaimed", 10, |p| pages(p.reclaimed_pages)),
     ("refused", 8, |p| count(p.refused)),

@@ -109,11 +109,12 @@ fn contents(
     }
     lines.push(each("to evacuate", &|r| (evacuation(r), Style::new())));
     if grids.len() == shown.len() {
-        let texts: [(&str, fn(&TrackBlocks) -> String); 2] =
-            [("spoiled by", TrackBlocks::spoilers), ("block types", TrackBlocks::types)];
-        for (label, text) in texts {
-            let fitted = |g: &TrackBlocks| cut(&text(g), TRACK_WIDTH - 1, theme.ellipsis());
-            let cells = grids.iter().map(|g| column(fitted(g), Style::new()));
+        let spoilers = grids.iter().map(TrackBlocks::spoilers).collect();
+        let types = grids.iter().map(TrackBlocks::types).collect();
+        for (label, texts) in [("spoiled by", spoilers), ("block types", types)] {
+            let texts: Vec<String> = texts;
+            let fitted = |t: String| cut(&t, TRACK_WIDTH - 1, theme.ellipsis());
+            let cells = texts.into_iter().map(|t| column(fitted(t), Style::new()));
             lines.push(Line::from(std::iter::once(name(label)).chain(cells).collect::<Vec<_>>()));
         }
     }

@@ -16,11 +16,49 @@ pub struct Theme {
     pub colour: bool,
     /// Whether only ASCII characters are used.
     pub ascii: bool,
+    /// The colours, where they are used.
+    pub palette: Palette,
 }
 
 impl Default for Theme {
     fn default() -> Theme {
-        Theme { colour: true, ascii: false }
+        Theme { colour: true, ascii: false, palette: Palette::default() }
+    }
+}
+
+/// A colour for each meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Palette {
+    /// Obtainable now.
+    pub free: Color,
+    /// Obtainable by moving.
+    pub movable: Color,
+    /// Tainted, and what is wrong.
+    pub tainted: Color,
+    /// Uncertain, or to be noticed.
+    pub notable: Color,
+    /// Not ours, and text of less weight.
+    pub grey: Color,
+    /// The kernel's track.
+    pub kernel: Color,
+    /// The stock track.
+    pub stock: Color,
+    /// The superpageblock track.
+    pub spb: Color,
+}
+
+impl Default for Palette {
+    fn default() -> Palette {
+        Palette {
+            free: Color::Green,
+            movable: Color::Blue,
+            tainted: Color::Red,
+            notable: Color::Yellow,
+            grey: Color::DarkGray,
+            kernel: Color::White,
+            stock: Color::Yellow,
+            spb: Color::Cyan,
+        }
     }
 }
 
@@ -85,37 +123,37 @@ impl Theme {
     /// Obtainable now.
     #[must_use]
     pub fn free(self) -> Style {
-        self.fg(Color::Green)
+        self.fg(self.palette.free)
     }
 
     /// Obtainable by moving.
     #[must_use]
     pub fn movable(self) -> Style {
-        self.fg(Color::Blue)
+        self.fg(self.palette.movable)
     }
 
     /// Tainted.
     #[must_use]
     pub fn tainted(self) -> Style {
-        self.fg(Color::Red)
+        self.fg(self.palette.tainted)
     }
 
     /// Not ours: reserved, absent, hugetlb; and text of less weight.
     #[must_use]
     pub fn grey(self) -> Style {
-        self.fg(Color::DarkGray)
+        self.fg(self.palette.grey)
     }
 
     /// Something uncertain, or to be noticed.
     #[must_use]
     pub fn notable(self) -> Style {
-        self.fg(Color::Yellow)
+        self.fg(self.palette.notable)
     }
 
     /// Something wrong.
     #[must_use]
     pub fn grave(self) -> Style {
-        self.fg(Color::Red).add_modifier(Modifier::BOLD)
+        self.fg(self.palette.tainted).add_modifier(Modifier::BOLD)
     }
 
     /// Headings and figures.
@@ -140,9 +178,9 @@ impl Theme {
     #[must_use]
     pub fn track(self, kind: TrackKind) -> Style {
         match kind {
-            TrackKind::Kernel => self.fg(Color::White),
-            TrackKind::Stock => self.fg(Color::Yellow),
-            TrackKind::Spb => self.fg(Color::Cyan),
+            TrackKind::Kernel => self.fg(self.palette.kernel),
+            TrackKind::Stock => self.fg(self.palette.stock),
+            TrackKind::Spb => self.fg(self.palette.spb),
         }
     }
 

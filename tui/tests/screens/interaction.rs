@@ -93,7 +93,7 @@ fn quitting_is_left_to_the_program() {
 
 #[test]
 fn nothing_is_lost_without_colour() {
-    let plain = Theme { colour: false, ascii: false };
+    let plain = Theme { colour: false, ..Theme::default() };
     for keys in ["1", "2", "3", "4", "5", "?"] {
         let mut state = state(Scene::Lost);
         press(&mut state, keys);
@@ -106,7 +106,7 @@ fn nothing_is_lost_without_colour() {
 
 #[test]
 fn ascii_is_ascii_and_tells_states_apart() {
-    let theme = Theme { colour: false, ascii: true };
+    let theme = Theme { colour: false, ascii: true, ..Theme::default() };
     for (scene, keys) in [(Scene::Lost, "1"), (Scene::Live, "2"), (Scene::Live, "2 enter")] {
         let mut state = state(scene);
         press(&mut state, keys);
@@ -170,6 +170,48 @@ fn hosts_are_gone_through() {
     assert!(wide(&state).contains("unix:/run/a.sock (1/2)"), "{}", wide(&state));
     press(&mut state, "H");
     assert!(wide(&state).contains("unix:/run/b.sock (2/2)"));
+}
+
+#[test]
+fn a_command_is_found_by_a_part_of_its_name() {
+    let mut state = state(Scene::Replay);
+    press(&mut state, ": t a i n t");
+    insta::assert_snapshot!("palette-80x24", text(&state, 80, 24, Theme::default()));
+    press(&mut state, "esc : a l l o enter");
+    assert!(wide(&state).contains("allocator counters"));
+    press(&mut state, ": z z z enter");
+    assert!(wide(&state).contains("`zzz` is no command"));
+    press(&mut state, ": l o s t enter");
+    assert!(wide(&state).contains("PAUSED"), "first-loss is known by its help as well");
+}
+
+#[test]
+fn clicks_select_and_open_what_lies_under_them() {
+    use fragscope::input::{Action, KeyMap};
+    use fragscope::state::ui::ViewId;
+    use fragscope::view::{Context, hit};
+    use ratatui::layout::{Position, Rect};
+    let keys = KeyMap::default();
+    let mut state = state(Scene::Live);
+    let theme = Theme::default();
+    let screen = Rect::new(0, 0, 120, 40);
+    let click = |state: &fragscope::state::State, needle: &str| {
+        let text = text(state, 120, 40, theme);
+        let rows: Vec<&str> = text.lines().collect();
+        let y = rows.iter().position(|r| r.contains(needle)).expect(needle);
+        let before = rows[y].split(needle).next().expect("a beginning");
+        let x = before.chars().count() as u16 - 1;
+        let context = Context { state, theme, keys: &keys };
+        hit::action(context, screen, Position { x, y: y as u16 })
+    };
+    assert_eq!(click(&state, "[2] regions"), Some(Action::View(ViewId::Regions)));
+    press(&mut state, "2");
+    assert_eq!(click(&state, "  12 node 0 Normal"), Some(Action::Select(12)));
+    state.act(Action::Select(12));
+    assert_eq!(click(&state, "  12 node 0 Normal"), Some(Action::Enter));
+    assert_eq!(click(&state, "by address"), None);
+    press(&mut state, "3");
+    assert_eq!(click(&state, "postgres "), Some(Action::Select(1)));
 }
 
 /// Whatever the size, nothing panics: the smallest screens show less.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fragscope::conn::phase::{Origin, Phase};
 use fragscope::input::KeyMap;
+use fragscope::state::act::Typed;
 use fragscope::state::clock::Now;
 use fragscope::state::host::{Host, SnapshotNote, Update};
 use fragscope::state::{HostId, State};
@@ -419,7 +420,7 @@ pub(crate) fn press(state: &mut State, keys: &str) {
             one => KeyCode::Char(one.chars().next().expect("not empty")),
         };
         let event = KeyEvent::new(code, KeyModifiers::NONE);
-        if !state.type_key(event)
+        if state.type_key(event) == Typed::NotMine
             && let Some(action) = map.action(event)
         {
             state.act(action);
