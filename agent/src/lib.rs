@@ -3,7 +3,7 @@
 //! * [`bpf`]: loads the programs, probes what the kernel admits;
 //! * [`ring`], [`merge`]: from the programs' records to one order of events;
 //! * [`live`]: a tracing session: threads, queues, a stream of frames;
-//! * [`object`]: the BPF objects themselves;
+//! * [`object`]: the BPF objects themselves; [`priority`]: of threads;
 //! * [`btf`]: names, sizes and offsets of the kernel's types;
 //! * [`probe_1g`]: how many 1 GiB pages the kernel really gives;
 //! * [`machine`], [`proc`]: geometry and settings of the host;
@@ -18,6 +18,7 @@ pub mod live;
 pub mod machine;
 pub mod merge;
 pub mod object;
+pub mod priority;
 pub mod probe_1g;
 pub mod proc;
 pub mod ring;

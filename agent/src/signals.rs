@@ -3,6 +3,7 @@
 use std::io;
 
 use crossbeam_channel::{Receiver, unbounded};
+use fragscope_agent::priority;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
@@ -28,7 +29,8 @@ impl Asked {
     }
 }
 
-/// Catches the signals from now on.
+/// Catches the signals from now on. With the first one the main thread, which is to act on it,
+/// gets priority.
 ///
 /// # Errors
 /// If no handler or thread can be made.
@@ -36,7 +38,9 @@ pub(crate) fn catch() -> io::Result<Receiver<Asked>> {
     let mut signals = SignalsInfo::<WithOrigin>::new(ENDING)?;
     let (tx, rx) = unbounded();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        priority::raise_this_thread(priority::HIGHEST);
         for origin in signals.forever() {
+            priority::raise_main_thread(priority::HIGHEST);
             if tx.send(asked(&origin)).is_err() {
                 return;
             }

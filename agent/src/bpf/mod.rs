@@ -10,6 +10,7 @@
 pub mod calibrate;
 pub mod format;
 pub mod host;
+mod late_close;
 pub mod memory;
 pub mod pagemap;
 mod plan;

@@ -1,5 +1,6 @@
 //! The tracer's programs: where each attaches, and what is lost without it.
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::Ebpf;
@@ -9,6 +10,8 @@ use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint};
 use fragscope_ebpf::record;
 use fragscope_trace::header::Capability;
 
+use super::late_close::LateLink;
+
 /// How a program attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
@@ -16,6 +19,8 @@ pub(crate) enum Hook {
     Raw(&'static str),
     /// Classic tracepoint: category and name.
     Classic(&'static str, &'static str),
+    /// The same for a program that is seldom run: detaching it never waits, but takes a while.
+    ClassicLate(&'static str, &'static str),
 }
 
 /// One program.
@@ -102,7 +107,7 @@ pub(crate) const CATCH_PROGRAM: ProgramSpec = spec(
 pub(crate) const SIDE_PROGRAMS: [ProgramSpec; 4] = [
     spec(
         "extfrag",
-        Hook::Classic("kmem", "mm_page_alloc_extfrag"),
+        Hook::ClassicLate("kmem", "mm_page_alloc_extfrag"),
         None,
         "extfrag",
         "the kernel's own fallbacks are not in the trace",
@@ -166,11 +171,12 @@ pub(crate) const BUDDY_PROGRAMS: [ProgramSpec; 2] = [
 pub(crate) enum Link {
     Raw(RawTracePointLink),
     Classic(TracePointLink),
+    Late(LateLink),
 }
 
 impl ProgramSpec {
-    /// Loads and attaches.
-    pub(crate) fn attach(&self, ebpf: &mut Ebpf) -> Result<Link, ProgramError> {
+    /// Loads and attaches. What cannot be attached for late detaching is in the usual way.
+    pub(crate) fn attach(&self, tracefs: &Path, ebpf: &mut Ebpf) -> Result<Link, ProgramError> {
         let program = ebpf.program_mut(self.name).ok_or(ProgramError::UnexpectedProgramType)?;
         match self.hook {
             Hook::Raw(tracepoint) => {
@@ -185,6 +191,17 @@ impl ProgramSpec {
                 let id = program.attach(category, tracepoint)?;
                 Ok(Link::Classic(program.take_link(id)?))
             }
+            Hook::ClassicLate(category, tracepoint) => {
+                let program: &mut TracePoint = program.try_into()?;
+                program.load()?;
+                let event = format!("{category}/{tracepoint}");
+                match LateLink::attach(program.fd()?.as_fd(), tracefs, &event) {
+                    Ok(link) => return Ok(Link::Late(link)),
+                    Err(error) => log::info!("detaching from {event} will take time: {error}"),
+                }
+                let id = program.attach(category, tracepoint)?;
+                Ok(Link::Classic(program.take_link(id)?))
+            }
         }
     }
 
@@ -192,7 +209,9 @@ impl ProgramSpec {
     pub(crate) fn capability(&self, result: Result<(), String>) -> Capability {
         let hook = match self.hook {
             Hook::Raw(name) => format!("raw tracepoint {name}"),
-            Hook::Classic(category, name) => format!("tracepoint {category}:{name}"),
+            Hook::Classic(category, name) | Hook::ClassicLate(category, name) => {
+                format!("tracepoint {category}:{name}")
+            }
         };
         let available = result.is_ok();
         Capability {
@@ -212,7 +231,7 @@ impl ProgramSpec {
 /// Times that a loaded program was not run because it was running already, as its file descriptor's
 /// info shows it. `None` on kernels that do not count it.
 pub(crate) fn recursion_misses(program: &Program) -> Option<u64> {
-    use std::os::fd::{AsFd as _, AsRawFd as _};
+    use std::os::fd::AsRawFd as _;
     let fd = program.fd().ok()?.as_fd().as_raw_fd();
     let info = std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(fd.to_string())).ok()?;
     parse_misses(&info)

@@ -168,32 +168,32 @@ impl Tracer {
             capabilities: plan.capabilities(&host),
             ebpf,
         };
-        tracer.attach_all(&host, options, migrate_reason(tracefs))?;
+        tracer.attach_all(tracefs, &host, options)?;
         Ok(tracer)
     }
 
     fn attach_all(
         &mut self,
+        tracefs: &Path,
         host: &Host,
         options: &TracerOptions,
-        migrate_reason: Option<u32>,
     ) -> Result<(), AttachError> {
         let raw = host.vmemmap.is_ok();
-        let raw_pages = raw && !options.force_classic && self.attach_raw_pages();
+        let raw_pages = raw && !options.force_classic && self.attach_raw_pages(tracefs);
         if !raw_pages {
             for spec in CLASSIC_PAGE_PROGRAMS {
-                self.try_attach(&spec)
+                self.try_attach(tracefs, &spec)
                     .map_err(|source| AttachError::Program { name: spec.name, source })?;
             }
         }
         let buddy = BUDDY_PROGRAMS.iter().filter(|_| raw && options.buddy_events);
         // After allocations, or every page on its way to the LRU would look unseen.
         let lru = Some(&LRU_PROGRAM).into_iter().filter(|_| raw);
-        let migrate = migrate_program(migrate_reason);
+        let migrate = migrate_program(migrate_reason(tracefs));
         let catch = Some(&CATCH_PROGRAM).filter(|_| raw_pages && !options.no_reentry_catch);
         for spec in catch.into_iter().chain(lru).chain(buddy).chain(&SIDE_PROGRAMS).chain(&migrate)
         {
-            if let Err(error) = self.try_attach(spec) {
+            if let Err(error) = self.try_attach(tracefs, spec) {
                 log::info!("{} is not traced: {error}", spec.capability);
             }
         }
@@ -201,8 +201,8 @@ impl Tracer {
     }
 
     /// Attaches both raw page programs, or none.
-    fn attach_raw_pages(&mut self) -> bool {
-        let both = RAW_PAGE_PROGRAMS.iter().all(|spec| self.try_attach(spec).is_ok());
+    fn attach_raw_pages(&mut self, tracefs: &Path) -> bool {
+        let both = RAW_PAGE_PROGRAMS.iter().all(|spec| self.try_attach(tracefs, spec).is_ok());
         if !both {
             self.links.clear();
             self.page_programs.clear();
@@ -210,8 +210,8 @@ impl Tracer {
         both
     }
 
-    fn try_attach(&mut self, spec: &ProgramSpec) -> Result<(), ProgramError> {
-        let result = spec.attach(&mut self.ebpf);
+    fn try_attach(&mut self, tracefs: &Path, spec: &ProgramSpec) -> Result<(), ProgramError> {
+        let result = spec.attach(tracefs, &mut self.ebpf);
         let outcome = result.as_ref().map(|_| ()).map_err(ToString::to_string);
         self.capabilities.push(spec.capability(outcome));
         self.links.push(result?);
@@ -221,13 +221,13 @@ impl Tracer {
         Ok(())
     }
 
-    /// Stops the flow of events. What is in the rings stays readable, as do all counters.
+    /// Stops the flow of page events. What is in the rings stays readable, as do all counters.
     pub fn detach(&mut self) {
         detach_all(std::mem::take(&mut self.links));
     }
 
-    /// The same on a thread of its own: closing a classic tracepoint waits for a grace period,
-    /// which a program in a hurry can use otherwise.
+    /// The same on a thread of its own: detaching takes some time, which a program in a hurry can
+    /// use otherwise.
     pub fn detach_in_background(&mut self) {
         let links = std::mem::take(&mut self.links);
         let detach = std::thread::Builder::new().name("detacher".to_owned());

@@ -44,6 +44,7 @@ use self::scanner::Scanner;
 pub use self::scanner::TakeSnapshot;
 use crate::bpf::tracer::{AttachError, Tracer, TracerOptions};
 use crate::machine::read_machine;
+use crate::priority;
 use crate::proc::ProcError;
 use crate::snapshot::now_ns;
 
@@ -152,7 +153,7 @@ impl LiveAgent {
             state: State::default(),
         };
         spawn("collector", move || {
-            raise_priority();
+            priority::raise_this_thread(COLLECTOR_NICE);
             collector.run();
         })?;
         let director = spawn("director", move || director.run())?;
@@ -254,15 +255,6 @@ fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
-}
-
-/// Without the right to it the thread stays at its priority.
-fn raise_priority() {
-    // On Linux the calling thread's id names the thread alone.
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), COLLECTOR_NICE) {
-        log::debug!("the draining thread keeps its priority: {error}");
-    }
 }
 
 fn header(tracer: &Tracer, command: Option<Vec<String>>) -> Result<Header, ProcError> {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 use fragscope_agent::live::{Control, LiveAgent, LiveOptions};
-use fragscope_agent::snapshots;
+use fragscope_agent::{priority, snapshots};
 use fragscope_trace::header::EndReason;
 
 use self::child::Child;
@@ -166,6 +166,7 @@ impl Recording {
                 probe.interrupt();
             }
             self.control.abandon(EndReason::Terminated);
+            priority::raise_all_threads(priority::HIGHEST);
         }
     }
 

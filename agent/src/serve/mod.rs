@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{bounded, never, select};
 use fragscope_agent::live::{LiveAgent, LiveOptions};
-use fragscope_agent::snapshots;
+use fragscope_agent::{priority, snapshots};
 use fragscope_trace::header::EndReason;
 
 use self::hub::Hub;
@@ -49,6 +49,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
         select! {
             recv(signals) -> _ => {
                 agent.control().abandon(EndReason::Terminated);
+                priority::raise_all_threads(priority::HIGHEST);
                 give_up = crossbeam_channel::at(Instant::now() + ABANDON_TIME);
             }
             recv(give_up) -> _ => return Ok(ExitCode::SUCCESS),

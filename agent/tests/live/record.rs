@@ -38,7 +38,8 @@ fn a_recorded_storm_is_complete() {
     let Some(_turn) = turn() else { return };
     let (_dir, path) = trace_path();
     let mut command = agent();
-    command.args(["record", "--json", "--output"]).arg(&path);
+    // Rings that hold the whole storm: what is lost does not depend on when the reader gets a CPU.
+    command.args(["record", "--json", "--ring-bytes", "16MiB", "--output"]).arg(&path);
     storm_command(&mut command, "record::storm_for_another_process", 12, 256);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -122,7 +123,7 @@ fn signal(child: &Child, signal: Signal) {
 fn an_interrupt_ends_in_order() {
     let Some(_turn) = turn() else { return };
     let (_dir, path) = trace_path();
-    let child = endless(&path, &[]);
+    let child = endless(&path, &["--close-timeout", "60s"]);
     signal(&child, Signal::INT);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -148,6 +149,28 @@ fn a_termination_ends_at_once() {
     assert_eq!(summary(&output)["closing_snapshot"], false);
     let end = Trace::read(&path).end.unwrap();
     assert_eq!((end.reason, end.closing_snapshot), (EndReason::Terminated, false));
+}
+
+/// Whoever holds the link of a classic tracepoint waits for grace periods at its end, so an agent
+/// that is to be out at once must hold none.
+#[test]
+fn nothing_is_held_that_ends_slowly() {
+    let Some(_turn) = turn() else { return };
+    let (_dir, path) = trace_path();
+    let child = endless(&path, &["--buddy-events"]);
+    let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", child.id())).unwrap();
+    let read = |info: std::fs::DirEntry| std::fs::read_to_string(info.path()).unwrap_or_default();
+    let infos: Vec<String> = infos.map(|info| read(info.unwrap())).collect();
+    signal(&child, Signal::TERM);
+    child.wait_with_output().unwrap();
+    let links = |kind: &str| {
+        let line = format!("link_type:\t{kind}");
+        infos.iter().filter(|info| info.contains(&line)).count()
+    };
+    assert!(links("raw_tracepoint") >= 4, "{infos:?}");
+    assert_eq!(links("perf"), 0, "{infos:?}");
+    let capabilities = Trace::read(&path).header.capabilities;
+    assert!(capabilities.iter().any(|c| c.name == "extfrag" && c.available), "{capabilities:?}");
 }
 
 #[test]
