@@ -6,21 +6,29 @@
 //! * [`engine`]: events in, operations for the policies out, samples of all tracks;
 //! * [`start`]: what a policy track begins with;
 //! * [`synth`]: traces of machines that do not exist;
+//! * [`import`]: traces from tables and from text; `export`, `plot` (feature `analysis`): tables and
+//!   pictures;
 //! * [`observe`]: what every surface shows;
 //! * [`compare`], [`verdict`]: the tracks side by side, and in words;
-//! * `locks` (feature `locks`): the free path's locking protocols under a model checker;
 //! * [`bundled`]: a recording to begin with;
+//! * `locks` (feature `locks`): the free path's locking protocols under a model checker;
 //! * [`cli`]: the program `fragscope-replay`.
 
 pub mod bundled;
+pub mod callsite;
 pub mod cli;
 pub mod compare;
 pub mod engine;
+#[cfg(feature = "analysis")]
+pub mod export;
+pub mod import;
 pub mod kernel_track;
 #[cfg(feature = "locks")]
 pub mod locks;
 pub mod mm;
 pub mod observe;
+#[cfg(feature = "analysis")]
+pub mod plot;
 pub mod start;
 pub mod synth;
 #[cfg(test)]

@@ -238,6 +238,8 @@ pub struct TaintEvent {
     pub time_ns: TimeNs,
     /// In which track.
     pub track: TrackKind,
+    /// What that track began with.
+    pub start: StartState,
     /// First pfn of the region.
     pub region_start: Pfn,
     /// Tainted (`true`) or clean again.

@@ -31,6 +31,14 @@ impl Input {
         Ok(Input::Bytes(bytes.into()))
     }
 
+    /// Its size, or 0 if it has none.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Input::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
+            Input::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
     /// What people know it by.
     pub(super) fn name(&self) -> String {
         match self {

@@ -6,14 +6,21 @@
 //! error. Exit status: 0 done, 1 failed, 2 wrong usage.
 
 mod compare;
+#[cfg(feature = "analysis")]
+mod export;
+mod import;
 mod info;
 mod input;
 #[cfg(feature = "locks")]
 mod locks;
 pub(crate) mod output;
+#[cfg(feature = "analysis")]
+mod plot;
 mod policies;
 mod run;
 mod synth;
+#[cfg(feature = "analysis")]
+mod tracks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +53,14 @@ enum Command {
     /// Search the locking protocols of the free path for deadlocks and corruption.
     #[cfg(feature = "locks")]
     Locks(locks::LocksArgs),
+    /// Write a recording and the results of its replay as Parquet.
+    #[cfg(feature = "analysis")]
+    Export(export::ExportArgs),
+    /// Draw a recording and its replay as pictures.
+    #[cfg(feature = "analysis")]
+    Plot(plot::PlotArgs),
+    /// Make a trace of exported tables, or of text that perf or ftrace printed.
+    Import(import::ImportArgs),
     /// Make a trace of a machine and a load that do not exist.
     Synth(synth::SynthArgs),
 }
@@ -147,6 +162,11 @@ pub fn main() -> ExitCode {
         Command::Policies(args) => policies::policies(&args),
         #[cfg(feature = "locks")]
         Command::Locks(args) => locks::locks(&args),
+        #[cfg(feature = "analysis")]
+        Command::Export(args) => export::run(&args),
+        #[cfg(feature = "analysis")]
+        Command::Plot(args) => plot::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Synth(args) => synth::synth(&args),
     };
     match outcome {

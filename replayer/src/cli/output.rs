@@ -1,7 +1,7 @@
 //! How results are printed.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -11,6 +11,41 @@ pub(super) fn json(value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("writing JSON")?;
     text.push('\n');
     text_out(&text)
+}
+
+/// A line on the terminal that says how far something is; nothing where there is no terminal.
+#[derive(Debug)]
+pub(super) struct Progress {
+    what: &'static str,
+    of: u64,
+    shown_percent: Option<u64>,
+    is_terminal: bool,
+}
+
+impl Progress {
+    /// Of work that is done at `of`, at least 1.
+    pub(super) fn new(what: &'static str, of: u64) -> Progress {
+        let is_terminal = io::stderr().is_terminal();
+        Progress { what, of: of.max(1), shown_percent: None, is_terminal }
+    }
+
+    /// The work has come to `at`.
+    pub(super) fn show(&mut self, at: u64) {
+        let percent = (at.min(self.of) * 100) / self.of;
+        if !self.is_terminal || self.shown_percent == Some(percent) {
+            return;
+        }
+        self.shown_percent = Some(percent);
+        let bar = "#".repeat(percent as usize / 4);
+        eprint!("\r{} [{bar:<25}] {percent:>3} %", self.what);
+    }
+
+    /// Takes the line away.
+    pub(super) fn end(&self) {
+        if self.shown_percent.is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
 }
 
 /// Prints text as it is.

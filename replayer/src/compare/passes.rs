@@ -9,7 +9,7 @@ use super::report::Comparison;
 use super::trace_report::TraceReport;
 use super::track_report::TrackReport;
 use crate::engine::backfill::Backfill;
-use crate::engine::drive::{DriveError, drive};
+use crate::engine::drive::{DriveError, drive, untraced};
 use crate::engine::observatory::{Observatory, ReplayError};
 use crate::engine::worker::PolicySample;
 use crate::mm::settings::Settings;
@@ -92,7 +92,7 @@ pub fn compare<R: Read>(
     open: impl Fn() -> Result<TraceReader<R>, ReadError>,
     plan: &Plan,
 ) -> Result<Comparison, CompareError> {
-    let backfill = if plan.backfill { untraced(&open)? } else { Backfill::default() };
+    let backfill = if plan.backfill { untraced(&mut open()?)? } else { Backfill::default() };
     let mut groups: Vec<&[TrackSpec]> = plan.tracks.chunks(plan.at_once.max(1)).collect();
     if groups.is_empty() {
         groups.push(&[]);
@@ -118,17 +118,6 @@ pub fn compare<R: Read>(
     // There is at least one group.
     let (trace, tracks) = outcome.ok_or(CompareError::NoSnapshot)?;
     Ok(Comparison::new(trace, tracks))
-}
-
-/// A pass that looks for allocations without events.
-fn untraced<R: Read>(
-    open: impl Fn() -> Result<TraceReader<R>, ReadError>,
-) -> Result<Backfill, CompareError> {
-    let mut reader = open()?;
-    let mut observatory = Observatory::new(reader.header(), Vec::new())?;
-    observatory.keep_unmatched();
-    drive(&mut reader, &mut observatory)?;
-    Ok(Backfill::new(&observatory.take_unmatched()))
 }
 
 fn kernel_report(sample: &Sample) -> TrackReport {

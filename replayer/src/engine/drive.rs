@@ -6,6 +6,7 @@ use fragscope_trace::frame::Frame;
 use fragscope_trace::reader::{ReadError, TraceReader};
 use thiserror::Error;
 
+use super::backfill::Backfill;
 use super::observatory::{Observatory, ReplayError};
 
 /// A trace that could not be replayed to its end.
@@ -34,4 +35,15 @@ pub fn drive<R: Read>(
         }
     }
     Ok(observatory.finish()?)
+}
+
+/// A pass over the whole trace that looks for allocations without events.
+///
+/// # Errors
+/// If the trace cannot be read or replayed.
+pub fn untraced<R: Read>(reader: &mut TraceReader<R>) -> Result<Backfill, DriveError> {
+    let mut observatory = Observatory::new(reader.header(), Vec::new())?;
+    observatory.keep_unmatched();
+    drive(reader, &mut observatory)?;
+    Ok(Backfill::new(&observatory.take_unmatched()))
 }

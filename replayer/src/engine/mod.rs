@@ -14,6 +14,7 @@ pub mod op;
 pub mod opening;
 pub mod policy;
 pub mod read_times;
+pub mod sampled;
 pub mod taints;
 pub mod tally;
 pub mod worker;

@@ -356,6 +356,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
             self.taints.push(TaintEvent {
                 time_ns: op.time_ns,
                 track: self.identity.kind,
+                start: self.identity.start,
                 region_start: self.region_starts[change.region as usize],
                 tainted: change.tainted,
                 pfn: Pfn(u64::from(pfn)),

@@ -11,7 +11,7 @@ use super::op::{Op, Step};
 use crate::kernel_track::KernelTrack;
 use crate::mm::allocator::TaintChange;
 use crate::mm::frames::Frame;
-use crate::observe::{Placement, Release, TaintEvent, TrackKind};
+use crate::observe::{Placement, Release, StartState, TaintEvent, TrackKind};
 
 /// Taint events kept until somebody takes them; later ones are only in the counters.
 const TAINTS_MAX: usize = 1 << 16;
@@ -79,6 +79,7 @@ impl TaintLog {
         self.taints.extend(self.changes.drain(..).take(room).map(|change| TaintEvent {
             time_ns,
             track: TrackKind::Kernel,
+            start: StartState::AsFound,
             region_start: Pfn(regions[change.region as usize].start.into()),
             tainted: change.tainted,
             pfn: Pfn(change.frame.into()),
@@ -126,7 +127,9 @@ impl TaintLog {
     /// All events since the last call, by time, with their makers as far as those are known.
     pub fn take(&mut self) -> Vec<TaintEvent> {
         let mut taints = std::mem::take(&mut self.taints);
-        taints.sort_by_key(|taint| (taint.time_ns, taint.track, taint.region_start, taint.pfn));
+        taints.sort_by_key(|taint| {
+            (taint.time_ns, taint.track, taint.start, taint.region_start, taint.pfn)
+        });
         for taint in &mut taints {
             if let Some((maker, stack)) = self.contexts.of(taint.time_ns, taint.pfn) {
                 taint.comm = Some(maker.comm.clone());

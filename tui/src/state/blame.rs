@@ -6,7 +6,7 @@ use fragscope_replay::observe::{TaintEvent, TrackKind};
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::page::{Migratetype, Pfn};
 
-use super::callsite::call_site;
+use fragscope_replay::callsite::call_site;
 
 /// What makes two taint events alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +78,7 @@ pub fn culprits(events: &[TaintEvent], span: (TimeNs, TimeNs)) -> Vec<Culprit> {
 
 #[cfg(test)]
 mod tests {
+    use fragscope_replay::observe::StartState;
     use fragscope_trace::gfp::Gfp;
 
     use super::*;
@@ -86,6 +87,7 @@ mod tests {
         TaintEvent {
             time_ns,
             track,
+            start: StartState::AsFound,
             region_start: Pfn(region << 18),
             tainted: true,
             pfn: Pfn(region << 18),

@@ -6,7 +6,6 @@
 pub mod act;
 pub mod blame;
 pub mod blocks;
-pub mod callsite;
 pub mod clock;
 pub mod counters;
 pub mod cursor;

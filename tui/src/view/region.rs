@@ -14,9 +14,9 @@ use super::regions::in_words;
 use super::theme::{BAR, BAR_EMPTY};
 use super::{Context, split_top};
 use crate::format::{count, cut, gib, pages};
-use crate::state::callsite::call_site;
 use crate::state::rows::{self, RegionRow};
 use crate::state::ui::ViewId;
+use fragscope_replay::callsite::call_site;
 
 /// Columns of the content's name, and of each track.
 const NAME_WIDTH: usize = 13;

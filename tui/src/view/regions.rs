@@ -11,9 +11,9 @@ use super::pane::{centred, frame};
 use super::table::{self, Cell, Column};
 use super::{Context, notes};
 use crate::format::{count, gib};
-use crate::state::callsite::call_site;
 use crate::state::rows::{self, REGION_SORTS, RegionRow, state_name};
 use crate::state::ui::ViewId;
+use fragscope_replay::callsite::call_site;
 
 const COLUMNS: [Column; 6] = [
     Column::number("GiB", 5, 0),

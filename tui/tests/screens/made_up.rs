@@ -281,6 +281,7 @@ fn taints(machine: &Machine) -> Vec<TaintEvent> {
         TaintEvent {
             time_ns: STARTED_NS + (i * 60 + 17) * 1_000_000_000,
             track,
+            start: StartState::AsFound,
             region_start: region.start,
             tainted: !hash(i, 2).is_multiple_of(6),
             pfn: region.start.offset(4711),
