@@ -1,5 +1,7 @@
 //! Geometry and settings of this host.
 
+use std::sync::OnceLock;
+
 use fragscope_trace::machine::{Machine, Zone};
 use fragscope_trace::page::{MAX_PAGE_ORDER, PAGE_SIZE, PAGEBLOCK_ORDER};
 
@@ -23,7 +25,7 @@ pub fn read_machine() -> Result<Machine, ProcError> {
         kernel_release: uts("osrelease")?,
         arch: std::env::consts::ARCH.to_owned(),
         page_size: PAGE_SIZE,
-        pageblock_order: pagetypeinfo::read().map_or(PAGEBLOCK_ORDER, |i| i.pageblock_order),
+        pageblock_order: pageblock_order(),
         max_page_order: orders.checked_sub(1).map_or(MAX_PAGE_ORDER, |order| order as u8),
         facts: settings::read_facts(&cpus),
         cpus,
@@ -31,6 +33,19 @@ pub fn read_machine() -> Result<Machine, ProcError> {
         ram: iomem::read()?,
         sysctls: settings::read_sysctls(),
     })
+}
+
+/// Read once: it never changes, and for this file the kernel walks all free lists with its locks
+/// held.
+fn pageblock_order() -> u8 {
+    static ORDER: OnceLock<u8> = OnceLock::new();
+    if let Some(order) = ORDER.get() {
+        return *order;
+    }
+    match pagetypeinfo::read() {
+        Ok(info) => *ORDER.get_or_init(|| info.pageblock_order),
+        Err(_) => PAGEBLOCK_ORDER,
+    }
 }
 
 /// Reads the zones with their free blocks, by node and then by zone index.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
-use fragscope_trace::event::{EventBatch, PageEventKind, SideEvent, SideKind, Tags};
+use fragscope_trace::event::{EventBatch, PageEventKind, SideEvent, SideKind, Tags, TimeNs};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{End, EndReason, Header, Totals};
 use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
@@ -18,7 +18,7 @@ use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
 use super::collector::{CollectorReport, Request};
 use super::presence::Presence;
 use super::queue::{BatchReceiver, Item, Recycler};
-use super::scanner::Scanner;
+use super::scanner::{Look, Scanner, Seen};
 use crate::bpf::pagemap::PageMap;
 use crate::snapshot::now_ns;
 
@@ -27,8 +27,8 @@ const ABANDON_TIME: Duration = Duration::from_millis(35);
 /// More time for the last frame alone. It is used only where the consumer is at work on a frame
 /// before; how long to wait for that is the consumer's business.
 const LAST_FRAME_PATIENCE: Duration = Duration::from_millis(400);
-/// Snapshots that growing memory asks for are at least this far apart.
-const GROWTH_EVERY: Duration = Duration::from_secs(10);
+/// Time that looking for new memory may take.
+const GROWTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Work for the very end of a session; see [`Control::at_the_end`](super::Control::at_the_end).
 pub(super) struct LastWork(pub(super) Box<dyn FnOnce() -> Vec<SideKind> + Send>);
@@ -95,7 +95,6 @@ pub(super) struct State {
     presence: Presence,
     snapshots: u64,
     snapshot_errors: Vec<String>,
-    growth_scanned: Option<Instant>,
     collector: Option<CollectorReport>,
 }
 
@@ -120,7 +119,7 @@ impl Director {
                 recv(orders) -> order => self.obey(order.ok()),
                 recv(batches) -> item => self.accept(item.ok()),
                 recv(every) -> _ => self.scan_interval(),
-                recv(grown) -> _ => self.scan_growth(),
+                recv(grown) -> _ => self.look_for_growth(),
             }
         }
     }
@@ -203,11 +202,11 @@ impl Director {
     /// Takes a snapshot while the collector goes on, and hands it over. Returns whether it was.
     fn scan(&mut self, role: SnapshotRole, within: Duration) -> bool {
         let Some(scanner) = &mut self.scanner else { return false };
-        let number = scanner.request(role, Instant::now() + within);
-        match self.await_scan(number, within) {
-            Some(Ok(snapshot)) => self.send_snapshot(snapshot),
+        let number = scanner.request(Look::Snapshot(role, Instant::now() + within));
+        match self.await_look(number, within) {
+            Some(Ok(Seen::Snapshot(snapshot))) => self.send_snapshot(snapshot),
             Some(Err(error)) => self.note_failure(role, &error),
-            None => self.note_failure(role, "not finished in time"),
+            Some(Ok(Seen::Grown(_))) | None => self.note_failure(role, "not finished in time"),
         }
     }
 
@@ -216,7 +215,7 @@ impl Director {
     }
 
     /// The scanner's answer, unless time is up or all is to be abandoned.
-    fn await_scan(&mut self, number: u64, within: Duration) -> Option<Result<Snapshot, String>> {
+    fn await_look(&mut self, number: u64, within: Duration) -> Option<Result<Seen, String>> {
         let answers = self.scanner.as_ref()?.answers().clone();
         let orders = self.orders.clone();
         let mut deadline = Instant::now() + within;
@@ -242,17 +241,11 @@ impl Director {
         }
     }
 
-    fn send_snapshot(&mut self, snapshot: Snapshot) -> bool {
+    fn send_snapshot(&mut self, snapshot: Box<Snapshot>) -> bool {
         self.page_map.seed(&snapshot);
         let grown = self.state.presence.update(&snapshot);
-        if !grown.is_empty() {
-            let mut batch = EventBatch::default();
-            for kind in grown {
-                batch.push_side(SideEvent { time_ns: snapshot.begin_ns, cpu: None, kind });
-            }
-            self.send_batch(batch);
-        }
-        let sent = self.send(Frame::Snapshot(Box::new(snapshot)));
+        self.send_sides(grown, snapshot.begin_ns);
+        let sent = self.send(Frame::Snapshot(snapshot));
         self.state.snapshots += u64::from(sent);
         sent
     }
@@ -264,12 +257,28 @@ impl Director {
         false
     }
 
-    /// A zone has grown: only a snapshot tells where.
-    fn scan_growth(&mut self) {
-        let due = self.state.growth_scanned.is_none_or(|last| last.elapsed() >= GROWTH_EVERY);
-        if due {
-            self.state.growth_scanned = Some(Instant::now());
-            self.scan_interval();
+    /// A zone has grown: the frames that had no memory tell where.
+    fn look_for_growth(&mut self) {
+        let Some(scanner) = &mut self.scanner else { return };
+        let number = scanner.request(Look::Growth);
+        match self.await_look(number, GROWTH_TIMEOUT) {
+            Some(Ok(Seen::Grown(ranges))) => {
+                let grown = self.state.presence.found(&ranges);
+                self.send_sides(grown, now_ns());
+            }
+            Some(Err(error)) => log::warn!("where memory has grown is not known: {error}"),
+            Some(Ok(Seen::Snapshot(_))) | None => {}
+        }
+    }
+
+    /// Hands over what others than the programs know, in a batch of its own.
+    fn send_sides(&mut self, kinds: Vec<SideKind>, time_ns: TimeNs) {
+        let mut batch = EventBatch::default();
+        for kind in kinds {
+            batch.push_side(SideEvent { time_ns, cpu: None, kind });
+        }
+        if !batch.is_empty() {
+            self.send_batch(batch);
         }
     }
 
@@ -321,13 +330,8 @@ impl Director {
         else {
             return;
         };
-        let mut batch = EventBatch::default();
-        for kind in (work.0)() {
-            batch.push_side(SideEvent { time_ns: now_ns(), cpu: None, kind });
-        }
-        if !batch.is_empty() {
-            self.send_batch(batch);
-        }
+        let kinds = (work.0)();
+        self.send_sides(kinds, now_ns());
     }
 
     fn end(mut self, closing_snapshot: bool) -> LiveReport {

@@ -41,7 +41,7 @@ use self::collector::{Collector, Request};
 use self::director::{Director, LastWork, LiveReport, Order, State};
 use self::queue::{Recycler, queue};
 use self::scanner::Scanner;
-pub use self::scanner::TakeSnapshot;
+pub use self::scanner::{HostScanner, TakeSnapshot};
 use crate::bpf::tracer::{AttachError, Tracer, TracerOptions};
 use crate::machine::read_machine;
 use crate::priority;

@@ -1,14 +1,16 @@
 //! Which pages had not been given to the allocator at the last snapshot, and which were since.
 
 use fragscope_trace::event::{RepairSource, SideKind};
+use fragscope_trace::machine::Zone;
 use fragscope_trace::page::{Content, PfnRange};
 use fragscope_trace::snapshot::{PageRun, Snapshot};
 
-/// The absent pages of the last snapshot.
+/// The absent pages of the last snapshot, without those that were found to have memory since.
 #[derive(Debug, Default)]
 pub struct Presence {
     /// Ascending; `None` before the first snapshot.
     absent: Option<Vec<PfnRange>>,
+    zones: Vec<Zone>,
 }
 
 impl Presence {
@@ -21,22 +23,33 @@ impl Presence {
             .filter(|run| run.content == Content::Absent)
             .map(PageRun::range)
             .collect();
+        self.zones.clone_from(&snapshot.machine.zones);
         let before = self.absent.replace(now).unwrap_or_default();
         let now = self.absent.as_deref().unwrap_or_default();
         let mut grown = Vec::new();
         for range in before {
             for part in without(range, now) {
-                grown.extend(grow(snapshot, part));
+                grown.extend(self.grow(part));
             }
         }
         grown
     }
-}
 
-fn grow(snapshot: &Snapshot, range: PfnRange) -> Option<SideKind> {
-    let zone = &snapshot.machine.zones[snapshot.machine.zone_of(range.start)?];
-    let source = RepairSource::ManagedGrowth;
-    Some(SideKind::Grow { node: zone.node, zone: zone.kind as u8, range, source })
+    /// Gives a `Grow` for each part of the ascending `ranges` that was absent until now.
+    pub fn found(&mut self, ranges: &[PfnRange]) -> Vec<SideKind> {
+        let before = self.absent.take().unwrap_or_default();
+        let left = before.iter().flat_map(|absent| without(*absent, ranges)).collect::<Vec<_>>();
+        let new = before.iter().flat_map(|absent| without(*absent, &left));
+        let grown = new.filter_map(|range| self.grow(range)).collect();
+        self.absent = Some(left);
+        grown
+    }
+
+    fn grow(&self, range: PfnRange) -> Option<SideKind> {
+        let zone = self.zones.iter().find(|zone| zone.span().contains(range.start))?;
+        let source = RepairSource::ManagedGrowth;
+        Some(SideKind::Grow { node: zone.node, zone: zone.kind as u8, range, source })
+    }
 }
 
 /// The parts of `range` outside the ascending ranges `holes`.
@@ -58,6 +71,8 @@ fn without(range: PfnRange, holes: &[PfnRange]) -> Vec<PfnRange> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use fragscope_trace::page::Pfn;
     use proptest::prelude::*;
 
@@ -67,7 +82,42 @@ mod tests {
         PfnRange { start: Pfn(start), end: Pfn(end) }
     }
 
+    /// Ranges with gaps between them.
+    fn ranges() -> impl Strategy<Value = Vec<PfnRange>> {
+        prop::collection::vec((1u64..9, 1u64..9), 0..12).prop_map(|gaps| {
+            let mut at = 0;
+            let next = |(gap, len)| {
+                let next = range(at + gap, at + gap + len);
+                at = next.end.0;
+                next
+            };
+            gaps.into_iter().map(next).collect()
+        })
+    }
+
+    fn pages(ranges: &[PfnRange]) -> BTreeSet<u64> {
+        ranges.iter().flat_map(|range| range.raw()).collect()
+    }
+
     proptest! {
+        /// Whatever is found, and how often: each page grows once, and only if it was absent.
+        #[test]
+        fn found_pages_grow_once(absent in ranges(), finds in prop::collection::vec(ranges(), 0..4)) {
+            let zones = crate::snapshot::synthetic::machine(1 << 18).zones;
+            let mut left = pages(&absent);
+            let mut presence = Presence { absent: Some(absent), zones };
+            for found in finds {
+                let grown: Vec<PfnRange> = presence.found(&found).into_iter().map(|kind| match kind {
+                    SideKind::Grow { range, .. } => range,
+                    other => panic!("{other:?}"),
+                }).collect();
+                let found = pages(&found);
+                prop_assert_eq!(pages(&grown), &left & &found);
+                left = &left - &found;
+                prop_assert_eq!(pages(presence.absent.as_ref().unwrap()), left.clone());
+            }
+        }
+
         /// Against page by page.
         #[test]
         fn parts_are_the_pages_outside_all_holes(

@@ -1,32 +1,68 @@
-//! Snapshots on a thread of their own, so that nothing has to wait for one.
+//! Looks at the host's memory on a thread of their own, so that nothing has to wait for one.
 
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use fragscope_trace::page::PfnRange;
 use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
 
-/// Takes one snapshot within the time given, or says why not.
-pub type TakeSnapshot =
-    Box<dyn FnMut(SnapshotRole, Instant) -> Result<Snapshot, String> + Send + 'static>;
+/// Looks at the host's memory, one look at a time.
+pub trait HostScanner: Send {
+    /// Takes one snapshot until `deadline`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn take(&mut self, role: SnapshotRole, deadline: Instant) -> Result<Snapshot, String>;
+
+    /// Frames that got memory since the last snapshot, or since this was asked last.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    fn grown(&mut self) -> Result<Vec<PfnRange>, String>;
+}
+
+/// A scanner of whatever source.
+pub type TakeSnapshot = Box<dyn HostScanner>;
+
+/// What the thread is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Look {
+    /// For a snapshot until then.
+    Snapshot(SnapshotRole, Instant),
+    /// For new memory.
+    Growth,
+}
+
+/// What was seen.
+pub(super) enum Seen {
+    Snapshot(Box<Snapshot>),
+    Grown(Vec<PfnRange>),
+}
 
 /// A request's number and the answer to it.
-pub(super) type Answer = (u64, Result<Snapshot, String>);
+pub(super) type Answer = (u64, Result<Seen, String>);
 
-/// The thread's other side. Dropping it lets the thread end after the snapshot at hand.
+/// The thread's other side. Dropping it lets the thread end after the look at hand.
 pub(super) struct Scanner {
-    requests: Sender<(u64, SnapshotRole, Instant)>,
+    requests: Sender<(u64, Look)>,
     answers: Receiver<Answer>,
     asked: u64,
 }
 
 impl Scanner {
     /// Starts the thread.
-    pub(super) fn start(mut take: TakeSnapshot) -> std::io::Result<Scanner> {
-        let (requests, asked) = unbounded::<(u64, SnapshotRole, Instant)>();
+    pub(super) fn start(mut host: TakeSnapshot) -> std::io::Result<Scanner> {
+        let (requests, asked) = unbounded::<(u64, Look)>();
         let (told, answers) = unbounded();
         std::thread::Builder::new().name("scanner".to_owned()).spawn(move || {
-            for (number, role, deadline) in asked {
-                if told.send((number, take(role, deadline))).is_err() {
+            for (number, look) in asked {
+                let seen = match look {
+                    Look::Snapshot(role, deadline) => {
+                        host.take(role, deadline).map(|taken| Seen::Snapshot(Box::new(taken)))
+                    }
+                    Look::Growth => host.grown().map(Seen::Grown),
+                };
+                if told.send((number, seen)).is_err() {
                     return;
                 }
             }
@@ -34,11 +70,11 @@ impl Scanner {
         Ok(Scanner { requests, answers, asked: 0 })
     }
 
-    /// Asks for a snapshot; gives the number that its answer will bear.
-    pub(super) fn request(&mut self, role: SnapshotRole, deadline: Instant) -> u64 {
+    /// Asks for a look; gives the number that its answer will bear.
+    pub(super) fn request(&mut self, look: Look) -> u64 {
         self.asked += 1;
         // A thread that has died leaves the answers' channel closed, which its reader sees.
-        let _ = self.requests.send((self.asked, role, deadline));
+        let _ = self.requests.send((self.asked, look));
         self.asked
     }
 

@@ -29,7 +29,7 @@ impl Absences {
         let machine = &snapshot.machine;
         let absent = snapshot.runs.iter().filter(|run| run.content == Content::Absent);
         let ranges = absent.flat_map(|run| parts_in_ram(machine, run.range())).collect();
-        Absences { ranges, managed: managed_of(machine) }
+        Absences { ranges, managed: managed_of(&machine.zones) }
     }
 
     /// The frames without memory, ascending.
@@ -39,14 +39,14 @@ impl Absences {
     }
 
     /// Notes what zones have now; gives the frames without memory of those that have grown.
-    pub(crate) fn candidates(&mut self, machine: &Machine) -> Vec<PfnRange> {
-        let before = std::mem::replace(&mut self.managed, managed_of(machine));
+    pub(crate) fn candidates(&mut self, zones: &[Zone]) -> Vec<PfnRange> {
+        let before = std::mem::replace(&mut self.managed, managed_of(zones));
         let grown = |zone: &&Zone| {
             let key = (zone.node, zone.start_pfn);
             let old = before.iter().find(|(k, _)| *k == key).map_or(0, |(_, managed)| *managed);
             zone.managed_pages > old
         };
-        let spans: Vec<PfnRange> = machine.zones.iter().filter(grown).map(Zone::span).collect();
+        let spans: Vec<PfnRange> = zones.iter().filter(grown).map(Zone::span).collect();
         let part = |range: &PfnRange| -> Vec<PfnRange> {
             spans.iter().filter_map(|span| span.intersect(*range)).collect()
         };
@@ -66,8 +66,8 @@ impl Absences {
     }
 }
 
-fn managed_of(machine: &Machine) -> Vec<((u16, Pfn), u64)> {
-    machine.zones.iter().map(|z| ((z.node, z.start_pfn), z.managed_pages)).collect()
+fn managed_of(zones: &[Zone]) -> Vec<((u16, Pfn), u64)> {
+    zones.iter().map(|z| ((z.node, z.start_pfn), z.managed_pages)).collect()
 }
 
 fn parts_in_ram(machine: &Machine, range: PfnRange) -> Vec<PfnRange> {
@@ -155,7 +155,7 @@ mod tests {
         ) {
             let (mut absences, mut machine) = absences(&before);
             machine.zones[0].managed_pages += 1;
-            let candidates = absences.candidates(&machine);
+            let candidates = absences.candidates(&machine.zones);
             let now = |pfn: Pfn| {
                 let n = (pfn.0 / UNIT_PAGES) as usize;
                 before[n] || arriving[n]
@@ -175,14 +175,14 @@ mod tests {
             let left: u64 = absences.ranges().iter().map(|r| r.pages()).sum();
             let absent = (0..UNITS as usize).filter(|n| !before[*n] && !arriving[*n]).count();
             prop_assert_eq!(left, absent as u64 * UNIT_PAGES);
-            prop_assert!(absences.candidates(&machine).is_empty(), "nothing has grown since");
+            prop_assert!(absences.candidates(&machine.zones).is_empty(), "nothing has grown since");
         }
     }
 
     #[test]
     fn a_zone_that_did_not_grow_is_not_looked_at() {
         let (mut absences, machine) = absences(&[false; UNITS as usize]);
-        assert!(absences.candidates(&machine).is_empty());
+        assert!(absences.candidates(&machine.zones).is_empty());
     }
 
     #[test]

@@ -37,6 +37,37 @@ enum Link {
     Lost,
 }
 
+impl Link {
+    /// A link that was resolved to `to` and holds `address`.
+    fn new(to: u32, address: u64) -> Link {
+        match to {
+            TO_HEAD => Link::Head(Head(address)),
+            TO_NOWHERE => Link::Lost,
+            node => Link::Node(node),
+        }
+    }
+}
+
+/// A bit for each frame below `end` that is one of `nodes`.
+fn marks(nodes: &[Node], end: Pfn) -> Vec<u64> {
+    let mut marks = vec![0u64; (end.0 as usize).div_ceil(64)];
+    for node in nodes {
+        marks[(node.pfn.0 / 64) as usize] |= 1 << (node.pfn.0 % 64);
+    }
+    marks
+}
+
+/// Set bits before each group of words.
+fn counts_before(marks: &[u64]) -> Vec<u32> {
+    let mut sum = 0;
+    let count = |group: &[u64]| {
+        let before = sum;
+        sum += group.iter().map(|word| word.count_ones()).sum::<u32>();
+        before
+    };
+    marks.chunks(GROUP_WORDS).map(count).collect()
+}
+
 /// Nodes, and where to find that of a pfn.
 pub(crate) struct Links<'a> {
     nodes: &'a [Node],
@@ -45,12 +76,21 @@ pub(crate) struct Links<'a> {
     page_bytes: u64,
     /// Frames that exist.
     end: Pfn,
-    /// Position of the first node at or after the start of each group of pages.
+    /// A bit for each frame: whether it is one of `nodes`.
+    marks: Vec<u64>,
+    /// Nodes before each group of [`GROUP_WORDS`] words of `marks`.
     groups: Vec<u32>,
+    /// Where the links of each node lead: to another's position, or one of the two below.
+    next: Vec<u32>,
+    prev: Vec<u32>,
 }
 
-/// log2 of the pages of a group: few enough to search, many enough for a small table.
-const GROUP_ORDER: u8 = 9;
+/// Words of marks that are counted one by one: one line of the cache.
+const GROUP_WORDS: usize = 8;
+/// Stands for a link out of the struct pages.
+const TO_HEAD: u32 = u32::MAX;
+/// Stands for a link to a page that is on no list.
+const TO_NOWHERE: u32 = u32::MAX - 1;
 
 impl<'a> Links<'a> {
     /// `nodes` ascend by pfn; `list_offset` is that of `lru` in struct page.
@@ -60,34 +100,39 @@ impl<'a> Links<'a> {
         list_offset: u64,
         end: Pfn,
     ) -> Links<'a> {
-        let groups = (end.0 >> GROUP_ORDER) as usize + 2;
-        let group_start =
-            |group: usize| nodes.partition_point(|n| n.pfn.0 >> GROUP_ORDER < group as u64) as u32;
-        Links {
-            nodes,
-            base: vmemmap.base + list_offset,
-            page_bytes: vmemmap.page_bytes,
-            end,
-            groups: (0..groups).map(group_start).collect(),
-        }
+        let marks = marks(nodes, end);
+        let base = vmemmap.base + list_offset;
+        let (page_bytes, groups) = (vmemmap.page_bytes, counts_before(&marks));
+        let (next, prev) = (Vec::new(), Vec::new());
+        let mut links = Links { nodes, base, page_bytes, end, marks, groups, next, prev };
+        // Each link is looked up once here and followed several times.
+        links.next = nodes.iter().map(|node| links.resolve(node.next)).collect();
+        links.prev = nodes.iter().map(|node| links.resolve(node.prev)).collect();
+        links
     }
 
-    fn link(&self, address: u64) -> Link {
+    /// Where an address leads.
+    fn resolve(&self, address: u64) -> u32 {
         let array = self.end.0 * self.page_bytes;
         match address.checked_sub(self.base).filter(|offset| *offset < array) {
-            None => Link::Head(Head(address)),
+            None => TO_HEAD,
             Some(offset) if offset.is_multiple_of(self.page_bytes) => {
-                self.node_of(Pfn(offset / self.page_bytes)).map_or(Link::Lost, Link::Node)
+                self.node_of(Pfn(offset / self.page_bytes)).unwrap_or(TO_NOWHERE)
             }
-            Some(_) => Link::Lost,
+            Some(_) => TO_NOWHERE,
         }
     }
 
     fn node_of(&self, pfn: Pfn) -> Option<u32> {
-        let group = (pfn.0 >> GROUP_ORDER) as usize;
-        let (from, to) = (self.groups[group], self.groups[group + 1]);
-        let nodes = &self.nodes[from as usize..to as usize];
-        nodes.binary_search_by_key(&pfn, |n| n.pfn).ok().map(|i| from + i as u32)
+        let (word, bit) = ((pfn.0 / 64) as usize, pfn.0 % 64);
+        if self.marks[word] >> bit & 1 == 0 {
+            return None;
+        }
+        let group = word / GROUP_WORDS;
+        let before = &self.marks[group * GROUP_WORDS..word];
+        let in_group: u32 = before.iter().map(|word| word.count_ones()).sum();
+        let in_word = (self.marks[word] & ((1 << bit) - 1)).count_ones();
+        Some(self.groups[group] + in_group + in_word)
     }
 
     /// Whether another page than that of `at` begins inside `range`.
@@ -106,17 +151,17 @@ impl<'a> Links<'a> {
     }
 
     fn next(&self, node: u32) -> Link {
-        self.link(self.nodes[node as usize].next)
+        Link::new(self.next[node as usize], self.nodes[node as usize].next)
     }
 
     fn prev(&self, node: u32) -> Link {
-        self.link(self.nodes[node as usize].prev)
+        Link::new(self.prev[node as usize], self.nodes[node as usize].prev)
     }
 
     /// List heads that pages point to, with the page and its position.
     pub(crate) fn ends(&self) -> impl Iterator<Item = (Head, &Node)> {
-        self.nodes.iter().flat_map(|node| {
-            let heads = [node.prev, node.next].map(|address| self.link(address));
+        (0..).zip(self.nodes).flat_map(|(at, node)| {
+            let heads = [self.prev(at), self.next(at)];
             heads.into_iter().filter_map(move |link| match link {
                 Link::Head(head) => Some((head, node)),
                 _ => None,

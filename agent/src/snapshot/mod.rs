@@ -19,7 +19,7 @@ mod sections;
 pub mod source;
 pub mod struct_pages;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 mod zones;
 
 use std::time::{Duration, Instant};

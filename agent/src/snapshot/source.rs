@@ -7,7 +7,7 @@ use super::grow::Absences;
 use super::struct_pages::StructPages;
 use super::{Limits, SnapshotError, kpageflags};
 use crate::bpf::calibrate::Vmemmap;
-use crate::machine::read_machine;
+use crate::machine::{read_machine, read_zones};
 
 /// Which source to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -84,8 +84,7 @@ impl Snapshotter {
     /// # Errors
     /// If the source fails.
     pub fn grown(&mut self, absences: &mut Absences) -> Result<Vec<PfnRange>, SnapshotError> {
-        let machine = read_machine()?;
-        let candidates = absences.candidates(&machine);
+        let candidates = absences.candidates(&read_zones()?);
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
