@@ -75,6 +75,26 @@ fn a_recorded_storm_is_complete() {
 }
 
 #[test]
+fn snapshots_at_an_interval_and_movements_between_lists_are_recorded_on_request() {
+    let Some(_turn) = turn() else { return };
+    let (_dir, path) = trace_path();
+    let mut command = agent();
+    command.args(["record", "--json", "--snapshot-every", "100ms", "--close-timeout", "60s"]);
+    command.args(["--buddy-events", "--output"]).arg(&path);
+    storm_command(&mut command, "record::storm_for_another_process", 12, 64);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let trace = Trace::read(&path);
+    assert_eq!(summary(&output)["snapshots"], trace.snapshots.len());
+    let roles = |role| trace.snapshots.iter().filter(|r| **r == role).count();
+    assert_eq!((roles(SnapshotRole::Opening), roles(SnapshotRole::Closing)), (1, 1));
+    assert!(roles(SnapshotRole::Interval) >= 1, "{:?}", trace.snapshots);
+    for kind in [PageEventKind::ZoneLocked, PageEventKind::PcpuDrain] {
+        assert!(trace.pages.iter().any(|event| event.kind() == kind), "no {kind:?}");
+    }
+}
+
+#[test]
 fn the_commands_status_is_passed_on() {
     let Some(_turn) = turn() else { return };
     let (_dir, path) = trace_path();
