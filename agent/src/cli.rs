@@ -32,6 +32,13 @@ pub(crate) enum Command {
     Probe1g(ProbeArgs),
     /// Say what this host offers, what is lost without the rest, and how to get it
     Doctor(DoctorArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
 }
 
 /// How to serve.

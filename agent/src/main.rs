@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong usage; with `record -- COMMAND` that of the command.
 
+mod about;
 mod cli;
 mod doctor;
 mod probe_cli;
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
         Command::Snapshot(args) => snapshot_cli::run(&args),
         Command::Probe1g(args) => probe_cli::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Completions { shell } => about::completions(shell),
+        Command::Man => about::manual(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("fragscope-agent: {error:#}");

@@ -6,6 +6,7 @@ const PLUMBING: &[&str] = &[
     "__alloc_frozen_pages",
     "__alloc_pages",
     "__alloc_skb",
+    "__filemap_get_folio",
     "__folio_alloc",
     "__get_free_page",
     "__kmalloc",

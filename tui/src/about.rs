@@ -1,7 +1,6 @@
 //! What the program prints about itself: its configuration, completions, manual page.
 
 use std::io::{self, Write as _};
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
@@ -13,12 +12,12 @@ use crate::config::{self, Config};
 ///
 /// # Errors
 /// If the configuration is not understood, or nothing can be printed.
-pub fn run(command: &Command, file: Option<&Path>) -> Result<()> {
+pub fn run(command: &Command) -> Result<()> {
     let mut out = Vec::new();
     match command {
-        Command::Config { default: true } => out.extend(config::default_text().into_bytes()),
-        Command::Config { default: false } => {
-            Config::load(file)?;
+        Command::Config { default: true, .. } => out.extend(config::default_text().into_bytes()),
+        Command::Config { default: false, file } => {
+            Config::load(file.as_deref())?;
             out.extend(b"the configuration is understood\n");
         }
         Command::Completions { shell } => {

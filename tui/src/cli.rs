@@ -86,6 +86,9 @@ pub struct Cli {
 pub enum Command {
     /// Check the configuration file, or print one
     Config {
+        /// The file to check, if not the one below ~/.config
+        #[arg(conflicts_with = "default")]
+        file: Option<PathBuf>,
         /// Print a file that says what holds without one
         #[arg(long)]
         default: bool,

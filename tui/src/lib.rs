@@ -48,7 +48,7 @@ use epoch::Epoch;
 pub fn run(cli: &Cli) -> Result<u8> {
     let epoch = Epoch::now();
     if let Some(command) = &cli.command {
-        about::run(command, cli.config.as_deref())?;
+        about::run(command)?;
         return Ok(0);
     }
     log::init(cli.log.as_deref())?;

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use assert_cmd::Command;
+use fragscope::engine::keep::Keeper;
+use fragscope_trace::frame::Frame;
+use fragscope_trace::reader::TraceReader;
 use tempfile::TempDir;
 
 fn trace() -> (PathBuf, TempDir) {
@@ -102,6 +105,84 @@ fn a_picture_shows_the_screen() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let svg = std::fs::read_to_string(svg).expect("written");
     assert!(svg.starts_with("<svg") && svg.contains("testhost") && svg.contains("tainted"));
+}
+
+#[test]
+fn what_is_kept_is_saved_as_a_recording() {
+    let (path, dir) = trace();
+    let frames = |path: &std::path::Path| {
+        let file = std::fs::File::open(path).expect("it exists");
+        let mut reader = TraceReader::new(file).expect("a trace");
+        let header = reader.header().clone();
+        let next = || reader.next_frame().expect("it can be read");
+        (header, std::iter::from_fn(next).collect::<Vec<_>>())
+    };
+    let (header, all) = frames(&path);
+    let mut keeper = Keeper::new(&header, usize::MAX).expect("a header");
+    let empty = keeper.save(&dir.path().join("empty.fst")).expect_err("nothing is kept");
+    assert!(empty.to_string().contains("before the next snapshot"), "{empty}");
+    all.iter().for_each(|frame| keeper.keep(frame).expect("it was in a trace"));
+    let saved = dir.path().join("saved.fst");
+    let report = keeper.save(&saved).expect("written");
+    assert_eq!(report.bytes, std::fs::metadata(&saved).expect("written").len());
+    assert!(keeper.save(&saved).is_err(), "nothing is overwritten");
+    let (kept_header, kept) = frames(&saved);
+    let lasting = |f: &&Frame| matches!(f, Frame::Events(_) | Frame::Snapshot(_));
+    let [all, kept] = [&all, &kept].map(|f| f.iter().filter(lasting).collect::<Vec<_>>());
+    assert_eq!((kept_header, kept), (header, all));
+}
+
+#[test]
+fn the_oldest_that_is_kept_goes_first_and_a_snapshot_stays() {
+    let (path, dir) = trace();
+    let file = std::fs::File::open(path).expect("it exists");
+    let mut reader = TraceReader::new(file).expect("a trace");
+    let mut keeper = Keeper::new(&reader.header().clone(), 4000).expect("a header");
+    let mut first = None;
+    for round in 0.. {
+        let Some(frame) = reader.next_frame().expect("it can be read") else { break };
+        keeper.keep(&frame).expect("it was in a trace");
+        if let (Frame::Snapshot(snapshot), None) = (&frame, &first) {
+            first = Some(snapshot.clone());
+        }
+        // Another snapshot after every tenth second's worth of events.
+        if let (Frame::Events(batch), Some(snapshot)) = (&frame, &first) {
+            let mut later = snapshot.clone();
+            later.begin_ns = batch.last_time_ns().expect("not empty");
+            later.end_ns = later.begin_ns + 1000;
+            later.chunks.iter_mut().for_each(|c| {
+                (c.begin_ns, c.end_ns) = (later.begin_ns, later.end_ns);
+            });
+            keeper.keep(&Frame::Snapshot(later)).expect("it is sound");
+        }
+        let saved = dir.path().join(format!("{round}.fst"));
+        keeper.save(&saved).expect("there is a snapshot at any time");
+        let bytes = std::fs::metadata(&saved).expect("written").len();
+        assert!(bytes < 4000 + 3000, "header, end and {bytes} bytes in all");
+        if round % 10 == 9 {
+            let run = run(&[saved.to_str().expect("plain"), "--start", "as-found", "--json"]);
+            assert!(run.status.success(), "{}", text(&run.stderr));
+        }
+    }
+}
+
+#[test]
+fn the_program_explains_itself() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success() && text(&output.stdout).contains("connect"), "{shell}");
+    }
+    let man = run(&["man"]);
+    assert!(text(&man.stdout).starts_with(".ie"), "{}", text(&man.stdout));
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, run(&["config", "--default"]).stdout).expect("written");
+    let path = config.to_str().expect("plain");
+    assert!(run(&["config", path]).status.success());
+    std::fs::write(&config, "[keys]\nfly = [\"f\"]\n").expect("written");
+    let output = run(&["config", path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("`fly` is no command"), "{}", text(&output.stderr));
 }
 
 #[test]

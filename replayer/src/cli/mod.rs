@@ -5,6 +5,7 @@
 //! types in [`crate::compare`] and [`fragscope_trace::info`]; everything else goes to standard
 //! error. Exit status: 0 done, 1 failed, 2 wrong usage.
 
+mod about;
 mod compare;
 #[cfg(feature = "analysis")]
 mod export;
@@ -63,6 +64,13 @@ enum Command {
     Import(import::ImportArgs),
     /// Make a trace of a machine and a load that do not exist.
     Synth(synth::SynthArgs),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff).
+    Man,
 }
 
 /// Whose placement to replay.
@@ -168,6 +176,8 @@ pub fn main() -> ExitCode {
         Command::Plot(args) => plot::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Synth(args) => synth::synth(&args),
+        Command::Completions { shell } => about::completions(shell),
+        Command::Man => about::manual(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,9 +14,9 @@ use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{End, EndReason, Header, Totals};
 use fragscope_trace::writer::{TraceWriter, WriteError};
 
-/// Most bytes kept. Exceeded only while there is a single snapshot, and then at most twofold.
-const BYTES_MAX: usize = 64 << 20;
-/// zstd level: faster than that of recordings, and half as large again.
+/// Bytes that are kept of a live host.
+pub const BYTES_MAX: usize = 64 << 20;
+/// zstd level: faster than that of recordings, for larger frames.
 const LEVEL: i32 = -3;
 
 /// One encoded frame.
@@ -34,6 +34,7 @@ pub struct Keeper {
     writer: TraceWriter<Vec<u8>>,
     frames: VecDeque<Kept>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 /// What was written.
@@ -46,14 +47,16 @@ pub struct Saved {
 }
 
 impl Keeper {
-    /// Keeps a trace that begins with this header.
+    /// Keeps at most about `bytes_max` of a trace that begins with this header: exceeded only
+    /// while there is a single snapshot, and then at most twofold.
     ///
     /// # Errors
     /// If there can't be such a trace.
-    pub fn new(header: &Header) -> Result<Keeper, WriteError> {
+    pub fn new(header: &Header, bytes_max: usize) -> Result<Keeper, WriteError> {
         let mut writer = TraceWriter::with_level(Vec::new(), header, LEVEL)?;
         writer.get_mut().clear();
-        Ok(Keeper { header: header.clone(), writer, frames: VecDeque::new(), bytes: 0 })
+        let frames = VecDeque::new();
+        Ok(Keeper { header: header.clone(), writer, frames, bytes: 0, bytes_max })
     }
 
     /// Keeps a frame.
@@ -76,8 +79,8 @@ impl Keeper {
         self.writer.get_mut().clear();
         self.bytes += Vec::len(&bytes);
         self.frames.push_back(Kept { bytes, snapshot_ns, last_ns });
-        while self.bytes > BYTES_MAX && self.forget() {}
-        if self.bytes > 2 * BYTES_MAX {
+        while self.bytes > self.bytes_max && self.forget() {}
+        if self.bytes > self.bytes_max.saturating_mul(2) {
             self.frames.clear();
             self.bytes = 0;
         }

@@ -14,7 +14,7 @@ use fragscope_trace::frame::Frame;
 use fragscope_trace::header::Header;
 use fragscope_trace::snapshot::Snapshot;
 
-use super::keep::Keeper;
+use super::keep::{self, Keeper};
 use super::outbox::{Gone, Outbox};
 use crate::cli::Starts;
 use crate::conn::phase::Phase;
@@ -154,7 +154,8 @@ impl Worker {
         self.replay = Some(Replay { tracks, next_sample_ns: 0, streaming: false });
         self.keeper = None;
         if self.settings.keeps {
-            let kept = Keeper::new(header).map_err(|e| Stop::Failed(e.to_string()))?;
+            let kept =
+                Keeper::new(header, keep::BYTES_MAX).map_err(|e| Stop::Failed(e.to_string()))?;
             self.keeper = Some(kept);
         }
         tracing::info!(host = header.machine.hostname, "a trace begins");

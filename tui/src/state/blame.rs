@@ -11,7 +11,7 @@ use fragscope_replay::callsite::call_site;
 /// What makes two taint events alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cause {
-    /// Process name, or `?`.
+    /// Process name, or that it was not recorded.
     pub comm: String,
     /// Function that asked for the memory, or the type where no stack was recorded.
     pub site: String,
@@ -21,7 +21,7 @@ impl Cause {
     fn of(event: &TaintEvent) -> Cause {
         let site = call_site(&event.stack).map(str::to_owned);
         Cause {
-            comm: event.comm.clone().unwrap_or_else(|| "?".to_owned()),
+            comm: event.comm.clone().unwrap_or_else(|| "not recorded".to_owned()),
             site: site.unwrap_or_else(|| format!("({})", type_word(event.migratetype))),
         }
     }

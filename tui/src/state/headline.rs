@@ -45,8 +45,7 @@ impl Price {
 pub fn headline(sample: &Sample) -> Option<String> {
     let kernel = find(sample, TrackKind::Kernel, StartState::AsFound)?;
     let had = |t: &TrackSample| bounds(t.totals.obtainable_1g);
-    let mut text =
-        format!("{} of {} regions could be 1 GiB pages", had(kernel), kernel.totals.whole_1g);
+    let mut text = format!("{} of {} could be 1 GiB pages", had(kernel), kernel.totals.whole_1g);
     if let Some(spb) = find(sample, TrackKind::Spb, StartState::AsFound) {
         text += &format!("; under spb {}", had(spb));
     }

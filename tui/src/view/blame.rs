@@ -66,7 +66,7 @@ pub fn empty(context: Context<'_>) -> String {
     let (Some(_), Some(first)) = (host.shown(), host.history.oldest()) else {
         return "no data yet".to_owned();
     };
-    if host.taints.iter().any(|e| e.tainted) {
+    if host.taints.iter().any(|e| e.tainted && e.track == TrackKind::Kernel) {
         return "no region turned tainted in this time (- shows more time, esc clears a filter)"
             .to_owned();
     }

@@ -89,13 +89,29 @@ fn host_name(context: Context<'_>) -> String {
 fn mode(context: Context<'_>) -> String {
     let state = context.state;
     let host = state.host();
-    let word = host.phase.headline(host.origin, state.now.wall, &state.zone);
+    let mut word = host.phase.headline(host.origin, state.now.wall, &state.zone);
+    if let Some(seconds) = behind(context) {
+        word += &format!(", {seconds} s behind");
+    }
     let progress = host.progress.filter(|p| host.phase == Phase::Streaming && *p < 1.0);
     match (host.origin, progress) {
         (Origin::Bundled, None) => format!("BUNDLED {word}"),
         (_, Some(share)) => format!("{word} {:.0} %", share * 100.0),
         _ => word,
     }
+}
+
+/// A replay of this host further behind its events than this many seconds says so.
+const BEHIND_MIN_S: i64 = 3;
+
+/// How far the newest sample of this host is behind, where that is worth saying. The clocks of
+/// other hosts tell nothing about it.
+fn behind(context: Context<'_>) -> Option<i64> {
+    let (host, now) = (context.state.host(), context.state.now.wall);
+    let newest = host.clock.as_ref()?.at(host.history.newest()?.time_ns);
+    let seconds = now.as_second() - newest.as_second();
+    let is_live = host.origin == Origin::Local && host.phase == Phase::Streaming;
+    (is_live && seconds > BEHIND_MIN_S).then_some(seconds)
 }
 
 /// Which moment is shown, where it is not the newest of a live host.
