@@ -8,7 +8,9 @@
 //! * [`synth`]: traces of machines that do not exist;
 //! * [`import`]: traces from tables and from text; `export`, `plot` (feature `analysis`): tables and
 //!   pictures;
+//! * [`sweep`]: grids of settings;
 //! * [`observe`]: what every surface shows;
+//! * [`diff`]: two comparisons against each other;
 //! * [`compare`], [`verdict`]: the tracks side by side, and in words;
 //! * [`bundled`]: a recording to begin with;
 //! * `locks` (feature `locks`): the free path's locking protocols under a model checker;
@@ -18,6 +20,7 @@ pub mod bundled;
 pub mod callsite;
 pub mod cli;
 pub mod compare;
+pub mod diff;
 pub mod engine;
 #[cfg(feature = "analysis")]
 pub mod export;
@@ -30,6 +33,7 @@ pub mod observe;
 #[cfg(feature = "analysis")]
 pub mod plot;
 pub mod start;
+pub mod sweep;
 pub mod synth;
 #[cfg(test)]
 mod testing;

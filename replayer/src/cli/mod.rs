@@ -7,6 +7,7 @@
 
 mod about;
 mod compare;
+mod diff;
 #[cfg(feature = "analysis")]
 mod export;
 mod import;
@@ -19,6 +20,7 @@ pub(crate) mod output;
 mod plot;
 mod policies;
 mod run;
+mod sweep;
 mod synth;
 #[cfg(feature = "analysis")]
 mod tracks;
@@ -60,6 +62,10 @@ enum Command {
     /// Draw a recording and its replay as pictures.
     #[cfg(feature = "analysis")]
     Plot(plot::PlotArgs),
+    /// Say whether one comparison is worse than another; fails if it is.
+    Diff(diff::DiffArgs),
+    /// Replay recordings with many settings: a grid, or patches off one at a time.
+    Sweep(sweep::SweepArgs),
     /// Make a trace of exported tables, or of text that perf or ftrace printed.
     Import(import::ImportArgs),
     /// Make a trace of a machine and a load that do not exist.
@@ -174,6 +180,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         #[cfg(feature = "analysis")]
         Command::Plot(args) => plot::run(&args),
+        Command::Diff(args) => diff::diff(&args),
+        Command::Sweep(args) => sweep::sweep(&args),
         Command::Import(args) => import::run(&args),
         Command::Synth(args) => synth::synth(&args),
         Command::Completions { shell } => about::completions(shell),

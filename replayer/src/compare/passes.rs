@@ -80,7 +80,7 @@ impl Plan {
 }
 
 /// As many tracks at once as there are processors.
-fn at_once() -> usize {
+pub(crate) fn at_once() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -92,6 +92,18 @@ pub fn compare<R: Read>(
     open: impl Fn() -> Result<TraceReader<R>, ReadError>,
     plan: &Plan,
 ) -> Result<Comparison, CompareError> {
+    let (trace, tracks) = reports(open, plan)?;
+    Ok(Comparison::new(trace, tracks))
+}
+
+/// The recording, and each of its tracks: the kernel's, then those of the plan in its order.
+///
+/// # Errors
+/// If the trace cannot be read or replayed.
+pub fn reports<R: Read>(
+    open: impl Fn() -> Result<TraceReader<R>, ReadError>,
+    plan: &Plan,
+) -> Result<(TraceReport, Vec<TrackReport>), CompareError> {
     let backfill = if plan.backfill { untraced(&mut open()?)? } else { Backfill::default() };
     let mut groups: Vec<&[TrackSpec]> = plan.tracks.chunks(plan.at_once.max(1)).collect();
     if groups.is_empty() {
@@ -116,8 +128,7 @@ pub fn compare<R: Read>(
         tracks.extend(policies.iter().map(|policy| policy_report(policy, &sample)));
     }
     // There is at least one group.
-    let (trace, tracks) = outcome.ok_or(CompareError::NoSnapshot)?;
-    Ok(Comparison::new(trace, tracks))
+    outcome.ok_or(CompareError::NoSnapshot)
 }
 
 fn kernel_report(sample: &Sample) -> TrackReport {

@@ -4,6 +4,9 @@ use fragscope_trace::event::{PageEventKind, Tags};
 use fragscope_trace::page::{Content, Migratetype};
 use fragscope_trace::region::RegionState;
 use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
+use serde::Serialize;
+
+use super::ExportError;
 
 /// A value that tables name.
 pub trait Named: Copy + PartialEq + 'static {
@@ -116,6 +119,11 @@ pub fn tags_of(text: &str) -> Option<Tags> {
         tags |= TAGS.iter().find(|(_, known)| *known == name)?.0;
     }
     Some(tags)
+}
+
+/// A value that its JSON spells as one word.
+pub(crate) fn json_name(value: &impl Serialize) -> Result<String, ExportError> {
+    Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
-use super::names::Named;
+use super::names::{Named, json_name};
 use super::schema::{COSTS, COUNTERS, METRICS, ORDERS, REGIONS, TAINTS};
 use super::table::TableWriter;
 use super::{ExportError, Written};
@@ -177,9 +175,4 @@ impl ResultTables {
         }
         Ok(())
     }
-}
-
-/// A value that its JSON spells as one word.
-fn json_name(value: &impl Serialize) -> Result<String, ExportError> {
-    Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
 }

@@ -400,6 +400,49 @@ pub const TAINTS: Table = Table {
     ],
 };
 
+/// Replays of a sweep.
+pub const SWEEP_RUNS: Table = Table {
+    name: "sweep_runs",
+    meaning: "Written by `sweep --out`: one row for each replay. Figures are those of the end of the recording.",
+    imported: false,
+    columns: &[
+        column("run", Kind::U32, "number of the replay, from 0"),
+        column("recording", Kind::Text, "what was replayed"),
+        column(
+            "variant",
+            Kind::Text,
+            "settings that differ from the defaults; `defaults` for none",
+        ),
+        TRACK,
+        START,
+        maybe("seed", Kind::U64, "seed of the history, where one is drawn"),
+        column("tainted_1g_min", Kind::U64, "regions with unmovable content"),
+        column("tainted_1g_max", Kind::U64, "the same, unknown pages counted as unmovable"),
+        column("obtainable_1g_min", Kind::U64, "regions that could be had together"),
+        column("obtainable_1g_max", Kind::U64, "the same, unknown pages counted as movable"),
+        column("evacuable_1g_min", Kind::U64, "regions free of unmovable pages"),
+        column("evacuable_1g_max", Kind::U64, "the same, unknown pages counted as movable"),
+        column("floor_1g", Kind::U64, "no policy taints fewer"),
+        column("unmovable_pages", Kind::U64, "unmovable pages"),
+        column("moved_pages", Kind::U64, "pages that the policy migrated"),
+        column("reclaimed_pages", Kind::U64, "pages that it reclaimed beyond what the kernel did"),
+        column("refused", Kind::U64, "requests that it refused and the kernel served"),
+        column("dropped_pages", Kind::U64, "pages asked for and not placed"),
+    ],
+};
+
+/// Counters of a sweep's replays.
+pub const SWEEP_COUNTERS: Table = Table {
+    name: "sweep_counters",
+    meaning: "Written by `sweep --out`: one row for each counter of a replay that is not 0.",
+    imported: false,
+    columns: &[
+        column("run", Kind::U32, "number of the replay"),
+        column("counter", Kind::Text, "name of the counter"),
+        column("value", Kind::U64, "its value"),
+    ],
+};
+
 /// All tables.
 pub const TABLES: &[Table] = &[
     TRACE,
@@ -417,6 +460,8 @@ pub const TABLES: &[Table] = &[
     COSTS,
     ORDERS,
     TAINTS,
+    SWEEP_RUNS,
+    SWEEP_COUNTERS,
 ];
 
 /// The text of `SCHEMA.md`.

@@ -17,7 +17,7 @@ const GROUP_ROWS: usize = 1 << 18;
 
 /// One value of a row.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cell<'a> {
+pub(crate) enum Cell<'a> {
     U32(u32),
     U64(u64),
     I64(i64),
@@ -125,7 +125,7 @@ pub(crate) fn data_type(kind: Kind) -> DataType {
 }
 
 /// Writes one table.
-pub(super) struct TableWriter {
+pub(crate) struct TableWriter {
     table: &'static Table,
     writer: BatchedWriter<File>,
     buffers: Vec<Buffer>,
@@ -134,7 +134,7 @@ pub(super) struct TableWriter {
 
 impl TableWriter {
     /// Creates the table's file in `dir`.
-    pub(super) fn create(dir: &Path, table: &'static Table) -> Result<TableWriter, ExportError> {
+    pub(crate) fn create(dir: &Path, table: &'static Table) -> Result<TableWriter, ExportError> {
         let path = dir.join(table.file_name());
         let file = File::create(&path).map_err(|source| ExportError::Create { path, source })?;
         let columns = table.columns.iter().map(|c| (c.name.into(), data_type(c.kind)));
@@ -153,7 +153,7 @@ impl TableWriter {
     }
 
     /// Adds a row: one value for each column, in their order.
-    pub(super) fn push(&mut self, row: &[Cell<'_>]) -> Result<(), ExportError> {
+    pub(crate) fn push(&mut self, row: &[Cell<'_>]) -> Result<(), ExportError> {
         debug_assert_eq!(row.len(), self.buffers.len(), "{}", self.table.name);
         for ((buffer, cell), column) in self.buffers.iter_mut().zip(row).zip(self.table.columns) {
             buffer.push(*cell).map_err(|fault| ExportError::Row {
@@ -179,7 +179,7 @@ impl TableWriter {
     }
 
     /// Writes what is left and the end of the file. Returns its size in bytes.
-    pub(super) fn finish(mut self) -> Result<u64, ExportError> {
+    pub(crate) fn finish(mut self) -> Result<u64, ExportError> {
         if self.rows > 0 {
             self.flush()?;
         }

@@ -1,5 +1,7 @@
 //! Words and places of labels.
 
+use fragscope_trace::region::Bounds;
+
 use super::history::TrackHistory;
 use crate::observe::{StartState, TrackKind};
 
@@ -13,6 +15,15 @@ pub(super) fn seconds(seconds: f64, end: f64) -> String {
         format!("{seconds:.0} s")
     } else {
         format!("{seconds:.1} s")
+    }
+}
+
+/// A count that may be open.
+pub(super) fn range(bounds: Bounds) -> String {
+    if bounds.min == bounds.max {
+        bounds.min.to_string()
+    } else {
+        format!("{} to {}", bounds.min, bounds.max)
     }
 }
 

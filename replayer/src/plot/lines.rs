@@ -70,11 +70,7 @@ fn line(history: &History, theme: Theme, track: &TrackHistory, values: &[Bounds]
         label::steps(&history.times_s, values.iter().map(|bounds| of(bounds) as f64))
     };
     let last = values.last().copied().unwrap_or_default();
-    let range = if last.min == last.max {
-        last.min.to_string()
-    } else {
-        format!("{} to {}", last.min, last.max)
-    };
+    let range = label::range(last);
     let is_open = values.iter().any(|bounds| bounds.min != bounds.max);
     Line {
         points: over(|bounds| bounds.min),

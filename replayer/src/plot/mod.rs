@@ -1,6 +1,7 @@
 //! Pictures of a replay: SVG, and PNG made of the same SVG with a font that comes along, so that
 //! a picture is the same on every machine.
 
+pub mod bars;
 mod blame;
 mod chart;
 mod costs;
