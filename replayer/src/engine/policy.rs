@@ -153,9 +153,13 @@ impl<A: PageAllocator> PolicyTrack<A> {
             Step::Alloc { pfn, gfp, cpu, order, content, inferred } => {
                 let bulk = inferred && gfp.migratetype() == Migratetype::Unmovable;
                 let entry = if bulk { Entry::Bulk } else { Entry::Normal };
+                self.allocator.at(op.time_ns, cpu);
                 self.alloc(pfn, &Request { order, gfp, cpu, content, entry });
             }
-            Step::Free { pfn, cpu, order } => self.free(pfn, 1 << order, cpu),
+            Step::Free { pfn, cpu, order } => {
+                self.allocator.at(op.time_ns, cpu);
+                self.free(pfn, 1 << order, cpu);
+            }
             Step::Failed { gfp, cpu, order } => self.failed(gfp, cpu, order),
             Step::SetContent { pfn, pages, content } => self.set_content(pfn, pages, content),
             Step::Rename { from, to, order } => self.rename(from, to, 1 << order),

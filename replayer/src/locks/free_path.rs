@@ -5,17 +5,7 @@
 
 use super::program::{Cpu, IrqsOff, List, LockId, Op, Page, Program, Reached};
 use super::state::Level;
-
-/// How a free reaches the lists of the CPU that owns the page's pageblock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Tasks wait for the owner's lock (v1 patch 02). Interrupts try.
-    Blocking,
-    /// Everybody tries the owner's lock; the zone takes what finds it busy (v1 patch 03).
-    TrylockZone,
-    /// The own lock is tried; other owners get the page on a lock-free list (v2 patch 03).
-    LocalTrylockRemoteLlist,
-}
+use crate::mm::free_path::Protocol;
 
 /// How owned pageblocks leave the list of a CPU that went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! What is explored: each protocol, and the variants that are known to be right or wrong, with
 //! what the exploration must find.
 
-use super::free_path::{Protocol, Runner, Teardown};
+use super::free_path::{Runner, Teardown};
 use super::machine::{LockBuild, Machine};
 use super::program::{List, Op, Program, Reached};
 use super::state::Level;
 use super::zonelist::Sequence;
+use crate::mm::free_path::Protocol;
 
 /// What is explored under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +68,9 @@ impl Subject {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Subject::Blocking => "blocking",
-            Subject::TrylockZone => "trylock-zone",
-            Subject::LocalTrylockRemoteLlist => "local-trylock-remote-llist",
+            Subject::Blocking => Protocol::Blocking.name(),
+            Subject::TrylockZone => Protocol::TrylockZone.name(),
+            Subject::LocalTrylockRemoteLlist => Protocol::LocalTrylockRemoteLlist.name(),
             Subject::OwnedBlocksReinit => "owned-blocks-reinit",
             Subject::Up => "up",
             Subject::UpAlwaysSucceeds => "up-always-succeeds",

@@ -1,10 +1,11 @@
 use super::explore::{Exploration, explore, visit};
-use super::free_path::{Protocol, Runner};
+use super::free_path::Runner;
 use super::machine::{LockBuild, Machine};
 use super::program::Program;
 use super::state::Level;
 use super::subject::Subject;
 use super::trace::Trace;
+use crate::mm::free_path::Protocol;
 
 fn check(subject: Subject) -> Exploration {
     let exploration = explore(subject);

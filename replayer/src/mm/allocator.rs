@@ -23,6 +23,7 @@ use super::frames::{Frame, Frames};
 use super::geometry::{PageblockId, RegionId};
 use super::request::{FreeEntry, Refusal, Request};
 use super::settings::Settings;
+use super::virtual_hold::Stranded;
 
 /// A machine that cannot be modelled.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -141,6 +142,10 @@ pub trait PageAllocator: Sized {
     /// workers. Time never goes back; an earlier time than the last is ignored.
     fn advance(&self, now: TimeNs);
 
+    /// The next operation happens at this time on this CPU. Only how long locks are held in a
+    /// replay depends on it ([`super::virtual_hold`]).
+    fn at(&self, now: TimeNs, cpu: CpuId);
+
     /// Gives it new memory (hotplug, lazy initialisation, pages reserved at boot that are freed
     /// now). Pages that it has already are skipped.
     fn grow(&self, range: PfnRange);
@@ -178,6 +183,9 @@ pub trait PageAllocator: Sized {
 
     /// Named cumulative counters.
     fn counters(&self) -> BTreeMap<String, u64>;
+
+    /// Pages that wait on lock-free lists of other CPUs.
+    fn stranded(&self) -> Stranded;
 
     /// Regions that the SPB series would call tainted by the has-bits of their pageblocks, or
     /// `None` where the policy keeps no such bits.

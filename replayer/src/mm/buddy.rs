@@ -19,6 +19,7 @@ use super::geometry::{Geometry, PageblockId, ZoneId};
 use super::pageblock::Pageblocks;
 use super::placement::Placement;
 use super::settings::Settings;
+use super::virtual_hold::VirtualHolds;
 use super::watermark::Tunables;
 use super::zone::Zone;
 
@@ -41,6 +42,8 @@ pub struct Buddy<F: Flavour, P> {
     pub census: Census<F>,
     /// What happened.
     pub counters: Counters<F>,
+    /// Who would hold the locks of per-CPU lists.
+    pub holds: VirtualHolds<F>,
     /// Where free blocks are kept and chosen.
     pub placement: P,
 }
@@ -87,6 +90,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
             ),
             census: Census::new(&geometry),
             counters: Counters::default(),
+            holds: VirtualHolds::default(),
             tunables: Tunables::new(machine, settings),
             settings: settings.clone(),
             zones,

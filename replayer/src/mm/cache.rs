@@ -12,6 +12,7 @@ use super::frames::Frame;
 use super::geometry::{CpuIndex, Geometry};
 use super::placement::Placement;
 use super::request::FreeEntry;
+use super::virtual_hold::Stranded;
 use super::zone::Zone;
 
 /// Free pages cached by each CPU in front of each zone. Every function takes the lock of the
@@ -93,6 +94,11 @@ pub trait Cache<F: Flavour, P: Placement<F>>: Sized + Debug {
 
     /// Pages on all lists of a zone.
     fn pages(&self, zone: &Zone<F>) -> u64;
+
+    /// Pages that other CPUs freed and the owners have not taken in.
+    fn stranded(&self, _: &Buddy<F, P>) -> Stranded {
+        Stranded::default()
+    }
 
     /// Re-derives everything and compares.
     ///

@@ -50,8 +50,16 @@ counters! {
     pcp_drains: "drains of per-CPU lists to a zone";
     pcp_drain_blocks: "blocks that drains gave back";
     pcp_trylock_failures: "per-CPU lists found locked; the zone was used instead";
-    pcp_remote_frees: "blocks freed into a pageblock that another CPU owns";
+    pcp_busy_hit: "of these and of waits in a replay: held to take or put one block";
+    pcp_busy_refill: "of these and of waits in a replay: held for a refill";
+    pcp_busy_drain: "of these and of waits in a replay: held for a drain";
+    pcp_lock_waits: "times a task waited for a per-CPU list's lock (protocol blocking)";
+    pcp_lock_wait_ns: "virtual time so waited in a replay";
+    pcp_local_frees: "blocks freed on the own CPU's lists";
+    pcp_remote_locked: "blocks put on another owner's lists under its lock";
+    pcp_remote_frees: "blocks pushed on the lock-free list of another owner";
     pcp_absorbed: "such blocks taken in by their owner";
+    pcp_fallbacks_alloc: "allocations from the zone because the own per-CPU list was locked";
     pcp_fallbacks_own: "frees to the zone because the own per-CPU list was locked";
     pcp_fallbacks_remote: "frees to the zone because another owner's per-CPU list was locked";
     pcp_fallbacks_dead: "frees to the zone because the owning CPU was dead";

@@ -145,6 +145,9 @@ pub trait Flavour: Debug + 'static {
     /// A lock.
     type Lock: Lock;
 
+    /// Whether the flavour is for replays, where time is virtual and operations never meet.
+    const REPLAYS: bool = false;
+
     /// Lets time pass for somebody who waits for another CPU.
     fn relax() {
         std::hint::spin_loop();
@@ -185,6 +188,7 @@ impl Flavour for Up {
     type U32 = Cell<u32>;
     type U64 = Cell<u64>;
     type Lock = UpLock;
+    const REPLAYS: bool = true;
 
     /// There is no other CPU.
     fn relax() {

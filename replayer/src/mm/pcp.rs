@@ -10,13 +10,14 @@ use fragscope_trace::page::{Content, Migratetype};
 use super::buddy::{Buddy, ListEnd};
 use super::cache::Cache;
 use super::flags::AllocFlags;
-use super::flavour::{Flavour, Lock, Word};
+use super::flavour::{Flavour, Guard, Lock, Word};
 use super::frames::{Frame, FrameState, FrameWord, ListId, Mark};
 use super::geometry::{CpuIndex, Geometry};
 use super::pcp_limits::{self, Limits, PcpFlags};
 use super::placement::Placement;
 use super::request::FreeEntry;
 use super::rmqueue::RmqueueMode;
+use super::virtual_hold::{Hold, Moved};
 use super::zone::Zone;
 
 const NR_PCP_LISTS: u32 = 14;
@@ -28,6 +29,8 @@ pub const COSTLY_ORDER: u8 = 3;
 #[derive(Debug)]
 pub struct PerCpuPages<F: Flavour> {
     lock: F::Lock,
+    /// Until when a drain by another CPU holds the lock in a replay. Nobody else tries it.
+    hold: Hold<F>,
     first_list: ListId,
     count: F::U32,
     limits: Limits<F>,
@@ -86,6 +89,7 @@ impl<F: Flavour> PerCpuPages<F> {
     fn new(first_list: u32) -> PerCpuPages<F> {
         PerCpuPages {
             lock: F::Lock::default(),
+            hold: Hold::default(),
             first_list: ListId(first_list),
             count: F::U32::default(),
             limits: Limits::default(),
@@ -165,10 +169,29 @@ impl<F: Flavour> PerCpuPages<F> {
     /// Gives everything back, in batches as `drain_pages_zone` does.
     fn drain_all<P: Placement<F>>(&self, buddy: &Buddy<F, P>, zone: &Zone<F>) {
         let _guard = self.lock.guard();
+        let before = Moved::so_far(&buddy.counters);
         let batch = self.limits.batch() << buddy.settings.pcp_batch_scale_max;
         while self.count.get() > 0 {
             self.drain(buddy, zone, batch, 0);
         }
+        self.hold.begin(&buddy.holds, &buddy.settings, &buddy.counters, before, 0);
+    }
+
+    /// Takes the lock if nobody holds it; `fallbacks` counts if somebody does.
+    #[inline]
+    fn try_guard<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        fallbacks: &F::U64,
+    ) -> Option<Guard<'_, F::Lock>> {
+        let drained = self.hold.left(&buddy.holds) > 0;
+        let guard = if drained { None } else { self.lock.try_guard() };
+        if guard.is_none() {
+            buddy.counters.pcp_busy_drain.add(u64::from(drained));
+            buddy.counters.pcp_trylock_failures.add(1);
+            fallbacks.add(1);
+        }
+        guard
     }
 }
 
@@ -206,10 +229,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         flags: AllocFlags,
     ) -> Option<Frame> {
         let set = self.set(zone, cpu);
-        let Some(_guard) = set.lock.try_guard() else {
-            buddy.counters.pcp_trylock_failures.add(1);
-            return None;
-        };
+        let _guard = set.try_guard(buddy, &buddy.counters.pcp_fallbacks_alloc)?;
         set.limits.allocating();
         let list = set.list(index(order, migratetype));
         let frame = if let Some(frame) = buddy.frames.first(list) {
@@ -239,10 +259,10 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
     ) -> bool {
         let Some(list_type) = cached_type(buddy.migratetype(frame)) else { return false };
         let set = self.set(zone, cpu);
-        let Some(_guard) = set.lock.try_guard() else {
-            buddy.counters.pcp_trylock_failures.add(1);
+        let Some(_guard) = set.try_guard(buddy, &buddy.counters.pcp_fallbacks_own) else {
             return false;
         };
+        buddy.counters.pcp_local_frees.add(1);
         let index = index(order, list_type);
         buddy.frames.set_word(frame, cached_word(order, list_type));
         buddy.frames.push_head(set.list(index), frame);

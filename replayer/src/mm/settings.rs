@@ -8,6 +8,8 @@ use std::fmt;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::free_path::Protocol;
+
 /// How sure the default of a setting is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -265,6 +267,17 @@ settings! {
         "compaction does not scan tainted superpageblocks without movable pageblocks";
     p39: bool = true, Read, "patch 39",
         "migration does not fill tainted superpageblocks below their reserve";
+    // Per-CPU lists that own pageblocks: their locks.
+    free_path: Protocol = Protocol::LocalTrylockRemoteLlist, Read,
+        "v1 patches 02 (blocking) and 03 (trylock-zone), v2 patch 03 (local-trylock-remote-llist)",
+        "how a free reaches the lists of the CPU that owns its pageblock; p03=off makes the default trylock-zone";
+    hold_hit_ns: u64 = 50, Infer,
+        "about half of the 94 ns that Linux takes for one order-0 operation on one core (LLFree, ATC 2023)",
+        "virtual ns for which taking or putting a block holds a per-CPU lock; 0: no lock is ever found held by it";
+    hold_refill_ns: u64 = 50, Infer, "as hold_hit_ns, for each block",
+        "virtual ns more for each block that a refill takes from the zone";
+    hold_drain_ns: u64 = 50, Infer, "as hold_hit_ns, for each block",
+        "virtual ns more for each block that a drain gives back to the zone";
     // Superpageblocks: figures and readings.
     stock_pcp_buddy: bool = false, Model, "ablation: patches 02 and 03 without the others",
         "the stock policy's per-CPU lists own pageblocks as well";
@@ -352,6 +365,16 @@ impl fmt::Display for IndexKind {
     }
 }
 
+impl Value for Protocol {
+    const EXPECTED: &'static str = "blocking, trylock-zone or local-trylock-remote-llist";
+    fn parse(text: &str) -> Option<Protocol> {
+        Protocol::ALL.into_iter().find(|protocol| protocol.name() == text)
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Value for IndexKind {
     const EXPECTED: &'static str = "linear, hint or bitmap";
     fn parse(text: &str) -> Option<IndexKind> {
@@ -360,6 +383,18 @@ impl Value for IndexKind {
     }
     fn print(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Settings {
+    /// The protocol of the free path that holds: without patch 03 of the second series, that of
+    /// the first.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        match self.free_path {
+            Protocol::LocalTrylockRemoteLlist if !self.p03 => Protocol::TrylockZone,
+            protocol => protocol,
+        }
     }
 }
 

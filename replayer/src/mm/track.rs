@@ -19,6 +19,7 @@ use super::page_alloc::Mm;
 use super::placement::Placement;
 use super::request::{FreeEntry, Refusal, Request};
 use super::settings::Settings;
+use super::virtual_hold::Stranded;
 
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> {
     type Flavour = F;
@@ -89,6 +90,11 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.advance_to(now);
     }
 
+    #[inline]
+    fn at(&self, now: TimeNs, cpu: CpuId) {
+        self.buddy.holds.at(now, self.buddy.geometry.cpu(cpu));
+    }
+
     fn grow(&self, range: PfnRange) {
         self.grow_range(range);
     }
@@ -137,6 +143,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.buddy.counters.collect(&mut counters);
         P::counters(&self.buddy, &mut counters);
         counters
+    }
+
+    fn stranded(&self) -> Stranded {
+        self.cache.stranded(&self.buddy)
     }
 
     fn has_bit_tainted_1g(&self) -> Option<u64> {

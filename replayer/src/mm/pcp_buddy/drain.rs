@@ -11,6 +11,7 @@ use crate::mm::buddy::{Buddy, ListEnd};
 use crate::mm::flavour::{Flavour, Lock, Word};
 use crate::mm::frames::{Frame, FrameState, ListId, Mark};
 use crate::mm::placement::Placement;
+use crate::mm::virtual_hold::Moved;
 use crate::mm::zone::Zone;
 
 use super::{Cached, OwningPcp, TYPES};
@@ -99,7 +100,9 @@ impl<F: Flavour> OwningPcp<F> {
     /// Gives everything back, in batches as `drain_pages_zone` does.
     pub(super) fn drain_all<P: Placement<F>>(&self, buddy: &Buddy<F, P>, zone: &Zone<F>) {
         let _guard = self.lock.guard();
+        let before = Moved::so_far(&buddy.counters);
         self.drain_until_empty(buddy, zone);
+        self.hold.begin(&buddy.holds, &buddy.settings, &buddy.counters, before, 0);
     }
 
     /// The same with the lock held.

@@ -12,6 +12,7 @@ use crate::mm::geometry::{CpuIndex, Geometry};
 use crate::mm::pcp::StockPcp;
 use crate::mm::placement::Placement;
 use crate::mm::request::FreeEntry;
+use crate::mm::virtual_hold::Stranded;
 use crate::mm::zone::Zone;
 
 use super::PcpBuddy;
@@ -120,6 +121,10 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for EitherPcp<F> {
 
     fn pages(&self, zone: &Zone<F>) -> u64 {
         either!(self, cache => Cache::<F, P>::pages(cache, zone))
+    }
+
+    fn stranded(&self, buddy: &Buddy<F, P>) -> Stranded {
+        either!(self, cache => cache.stranded(buddy))
     }
 
     fn check(&self, buddy: &Buddy<F, P>) {

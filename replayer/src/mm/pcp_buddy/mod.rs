@@ -22,16 +22,18 @@ use super::cache::Cache;
 use super::flags::AllocFlags;
 use super::flavour::{Fault, Flavour, Lock, Word};
 use super::frames::{Frame, FrameState, FrameWord, ListId, Mark};
+use super::free_path::Protocol;
 use super::geometry::{CpuIndex, Geometry};
 use super::pcp_limits::{self, Limits};
 use super::placement::Placement;
 use super::request::FreeEntry;
+use super::virtual_hold::{Deed, Hold, Moved, Stranded};
 use super::zone::Zone;
 
 pub use either::EitherPcp;
 
 use drain::Fresh;
-use remote::RemoteFrees;
+use remote::{RemoteFrees, Whose};
 
 const TYPES: u32 = Migratetype::PCP_TYPES as u32;
 
@@ -40,6 +42,9 @@ const TYPES: u32 = Migratetype::PCP_TYPES as u32;
 #[derive(Debug)]
 pub struct OwningPcp<F: Flavour> {
     lock: F::Lock,
+    protocol: Protocol,
+    /// Until when the lock is held in a replay.
+    hold: Hold<F>,
     /// Owner word of pageblocks that this CPU owns.
     owner: u32,
     /// Number of its list of owned pageblocks that have fragments in the zone.
@@ -68,7 +73,6 @@ pub struct PcpBuddy<F: Flavour> {
     sets: Box<[OwningPcp<F>]>,
     cpus: usize,
     enabled: bool,
-    remote_lists: bool,
 }
 
 /// A block on its way onto the lists.
@@ -113,9 +117,17 @@ impl<F: Flavour> PcpBuddy<F> {
 }
 
 impl<F: Flavour> OwningPcp<F> {
-    fn new(cpu: CpuIndex, number: u32, first_list: u32, lists: u32) -> OwningPcp<F> {
+    fn new(
+        protocol: Protocol,
+        cpu: CpuIndex,
+        number: u32,
+        first_list: u32,
+        lists: u32,
+    ) -> OwningPcp<F> {
         OwningPcp {
             lock: F::Lock::default(),
+            protocol,
+            hold: Hold::default(),
             owner: u32::from(cpu.0) + 1,
             owned: number,
             first_list: first_list + number * lists,
@@ -139,6 +151,61 @@ impl<F: Flavour> OwningPcp<F> {
     #[inline]
     fn is_dead(&self) -> bool {
         self.dead.get() != 0
+    }
+
+    /// Runs an operation of the free path or of an allocation under the lock, which is waited for
+    /// by tasks (`may_wait`) in [`Protocol::Blocking`], and else tried. `None` if it is held, which
+    /// `fallbacks` counts.
+    #[inline]
+    fn locked<P: Placement<F>, R>(
+        &self,
+        buddy: &Buddy<F, P>,
+        may_wait: bool,
+        fallbacks: &F::U64,
+        operation: impl FnOnce() -> R,
+    ) -> Option<R> {
+        let counters = &buddy.counters;
+        let waits = may_wait && self.protocol == Protocol::Blocking;
+        let left = self.hold.left(&buddy.holds);
+        if left > 0 {
+            self.count_busy(buddy);
+        }
+        let guard = if left == 0 || waits { self.lock.try_guard() } else { None };
+        let _guard = match guard {
+            Some(guard) => guard,
+            None if waits => {
+                counters.pcp_lock_waits.add(1);
+                self.lock.guard()
+            }
+            None => {
+                counters.pcp_trylock_failures.add(1);
+                fallbacks.add(1);
+                return None;
+            }
+        };
+        if !F::REPLAYS || self.protocol == Protocol::LocalTrylockRemoteLlist {
+            // Nobody else tries this lock, so nobody looks how long it was held.
+            return Some(operation());
+        }
+        if left > 0 {
+            counters.pcp_lock_waits.add(1);
+            counters.pcp_lock_wait_ns.add(left);
+        }
+        let before = Moved::so_far(counters);
+        let result = operation();
+        self.hold.begin(&buddy.holds, &buddy.settings, counters, before, left);
+        Some(result)
+    }
+
+    #[cold]
+    fn count_busy<P: Placement<F>>(&self, buddy: &Buddy<F, P>) {
+        let counters = &buddy.counters;
+        let cause = match self.hold.deed() {
+            Deed::Hit => &counters.pcp_busy_hit,
+            Deed::Refill => &counters.pcp_busy_refill,
+            Deed::Drain => &counters.pcp_busy_drain,
+        };
+        cause.add(1);
     }
 
     #[inline]
@@ -182,6 +249,32 @@ impl<F: Flavour> OwningPcp<F> {
         }
         self.count.set(self.count.get() - (1 << order));
         Cached { frame, order, list, marks: word.marks() }
+    }
+
+    /// Takes a block from the lists, refilling them if need be. The lock is held.
+    #[inline]
+    fn alloc_locked<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        order: u8,
+        migratetype: Migratetype,
+        flags: AllocFlags,
+    ) -> Option<Frame> {
+        self.limits.allocating();
+        self.absorb(buddy);
+        if let Some(frame) = self.pop(buddy, order, migratetype) {
+            buddy.counters.pcp_hits.add(1);
+            return Some(frame);
+        }
+        // High-order atomic requests have a reserve in the zone.
+        if flags.contains(AllocFlags::HIGHATOMIC) {
+            return None;
+        }
+        let scale = buddy.settings.pcp_batch_scale_max as u32;
+        let blocks = self.limits.nr_alloc(zone, self.count.get(), order, scale);
+        self.refill(buddy, zone, order, migratetype, flags, blocks);
+        self.pop(buddy, order, migratetype)
     }
 
     /// The first block of a type's lists from an order upwards, split down to that order; the
@@ -261,13 +354,15 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
     fn build(buddy: &Buddy<F, P>, machine: &Machine, first_list: u32) -> PcpBuddy<F> {
         let cpus = usize::from(buddy.geometry.cpus);
         let lists = lists_per_set(&buddy.geometry);
-        let set =
-            |i: usize| OwningPcp::new(CpuIndex((i % cpus) as u16), i as u32, first_list, lists);
+        let protocol = buddy.settings.protocol();
+        let set = |i: usize| {
+            let cpu = CpuIndex((i % cpus) as u16);
+            OwningPcp::new(protocol, cpu, i as u32, first_list, lists)
+        };
         let sets: Box<[_]> = (0..buddy.zones.len() * cpus).map(set).collect();
         let slice = pcp_limits::cache_slice_bytes(machine);
         sets.iter().for_each(|set: &OwningPcp<F>| set.limits.set_cache_slice(slice));
-        let settings = &buddy.settings;
-        PcpBuddy { sets, cpus, enabled: settings.pcp, remote_lists: settings.p03 }
+        PcpBuddy { sets, cpus, enabled: buddy.settings.pcp }
     }
 
     #[inline]
@@ -286,24 +381,11 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
         flags: AllocFlags,
     ) -> Option<Frame> {
         let set = self.set(zone, cpu);
-        let Some(_guard) = set.lock.try_guard() else {
-            buddy.counters.pcp_trylock_failures.add(1);
-            return None;
-        };
-        set.limits.allocating();
-        set.absorb(buddy);
-        if let Some(frame) = set.pop(buddy, order, migratetype) {
-            buddy.counters.pcp_hits.add(1);
-            return Some(frame);
-        }
-        // High-order atomic requests have a reserve in the zone.
-        if flags.contains(AllocFlags::HIGHATOMIC) {
-            return None;
-        }
-        let scale = buddy.settings.pcp_batch_scale_max as u32;
-        let blocks = set.limits.nr_alloc(zone, set.count.get(), order, scale);
-        set.refill(buddy, zone, order, migratetype, flags, blocks);
-        set.pop(buddy, order, migratetype)
+        let may_wait = !flags.contains(AllocFlags::TRYLOCK);
+        let taken = set.locked(buddy, may_wait, &buddy.counters.pcp_fallbacks_alloc, || {
+            set.alloc_locked(buddy, zone, order, migratetype, flags)
+        });
+        taken.flatten()
     }
 
     #[inline]
@@ -322,22 +404,13 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
         let block = Cached { frame, order, list, marks: Mark::empty() };
         let home = CpuIndex(owner.wrapping_sub(1) as u16);
         if owner == 0 || home == cpu {
-            let set = self.set(zone, cpu);
-            return set.free_locked(
-                buddy,
-                zone,
-                block,
-                from,
-                entry,
-                &buddy.counters.pcp_fallbacks_own,
-            );
+            return self.set(zone, cpu).free_locked(buddy, zone, block, from, entry, Whose::Own);
         }
         let home = self.set(zone, home);
-        if self.remote_lists {
+        if home.protocol == Protocol::LocalTrylockRemoteLlist {
             home.free_remote(buddy, block, from)
         } else {
-            let busy = &buddy.counters.pcp_fallbacks_remote;
-            home.free_locked(buddy, zone, block, from, entry, busy)
+            home.free_locked(buddy, zone, block, from, entry, Whose::Other)
         }
     }
 
@@ -408,6 +481,10 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
 
     fn pages(&self, zone: &Zone<F>) -> u64 {
         self.sets_of(zone).iter().map(|set| u64::from(set.count.get())).sum()
+    }
+
+    fn stranded(&self, buddy: &Buddy<F, P>) -> Stranded {
+        buddy.holds.stranded(self.sets.iter().map(OwningPcp::waiting))
     }
 
     fn check(&self, buddy: &Buddy<F, P>) {

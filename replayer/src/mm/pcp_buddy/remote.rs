@@ -12,21 +12,32 @@ use crate::mm::frames::{Frame, FrameWord, Mark};
 use crate::mm::pcp_limits;
 use crate::mm::placement::Placement;
 use crate::mm::request::FreeEntry;
+use crate::mm::virtual_hold::Waiting;
 use crate::mm::zone::Zone;
 use crate::mm::zone_free::isolated_word;
 
 use super::{Cached, OwningPcp, cached_type};
+
+/// Whose lists a block is put on, seen from the CPU that frees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Its own.
+    Own,
+    /// Those of the CPU that owns the pageblock.
+    Other,
+}
 
 /// `free_llist`: a stack of blocks, linked by their notes; anybody pushes, the owner takes all.
 #[derive(Debug)]
 pub(super) struct RemoteFrees<F: Flavour> {
     /// Top frame + 1; 0 for none.
     top: F::U32,
+    waiting: Waiting<F>,
 }
 
 impl<F: Flavour> RemoteFrees<F> {
     pub(super) fn new() -> RemoteFrees<F> {
-        RemoteFrees { top: F::U32::default() }
+        RemoteFrees { top: F::U32::default(), waiting: Waiting::default() }
     }
 
     /// Whether nothing waits.
@@ -63,9 +74,8 @@ impl<F: Flavour> RemoteFrees<F> {
 }
 
 impl<F: Flavour> OwningPcp<F> {
-    /// Puts a block at the head of its list, under a lock that is only tried, and drains if there
-    /// are too many. `false` if the zone must take the block: the lock is held, which `busy`
-    /// counts, or the CPU is dead.
+    /// Puts a block at the head of its list, under the lock as the protocol takes it, and drains if there
+    /// are too many. `false` if the zone must take the block: the lock is held, or the CPU is dead.
     pub(super) fn free_locked<P: Placement<F>>(
         &self,
         buddy: &Buddy<F, P>,
@@ -73,23 +83,42 @@ impl<F: Flavour> OwningPcp<F> {
         block: Cached,
         from: Content,
         entry: FreeEntry,
-        busy: &F::U64,
+        whose: Whose,
     ) -> bool {
-        let Some(_guard) = self.lock.try_guard() else {
-            buddy.counters.pcp_trylock_failures.add(1);
-            busy.add(1);
-            return false;
+        let counters = &buddy.counters;
+        let (done, busy) = match whose {
+            Whose::Own => (&counters.pcp_local_frees, &counters.pcp_fallbacks_own),
+            Whose::Other => (&counters.pcp_remote_locked, &counters.pcp_fallbacks_remote),
         };
-        if self.is_dead() {
-            buddy.counters.pcp_fallbacks_dead.add(1);
-            return false;
-        }
+        let may_wait = entry == FreeEntry::Normal;
+        let freed = self.locked(buddy, may_wait, busy, || {
+            if self.is_dead() {
+                counters.pcp_fallbacks_dead.add(1);
+                return false;
+            }
+            done.add(1);
+            self.put_freed(buddy, zone, block, from, entry);
+            true
+        });
+        freed.unwrap_or(false)
+    }
+
+    /// Lists a freed block and drains if there are too many. The lock is held.
+    #[inline]
+    fn put_freed<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        block: Cached,
+        from: Content,
+        entry: FreeEntry,
+    ) {
         self.put(buddy, block);
         buddy.shift(block.frame, block.order, from, Content::Pcp);
         let (count, scale) = (self.count.get(), buddy.settings.pcp_batch_scale_max as u32);
         let free_high = self.limits.freeing(count, block.order, scale);
         if entry == FreeEntry::NoLock {
-            return true;
+            return;
         }
         let high = self.limits.nr_high(zone, count, free_high, scale);
         if count >= high {
@@ -97,7 +126,6 @@ impl<F: Flavour> OwningPcp<F> {
             self.drain(buddy, zone, pages);
             pcp_limits::recheck_high(zone);
         }
-        true
     }
 
     /// Lists a freed block; of an owned pageblock it may be merged here.
@@ -126,6 +154,7 @@ impl<F: Flavour> OwningPcp<F> {
         buddy.counters.pcp_remote_frees.add(1);
         buddy.shift(block.frame, block.order, from, Content::Isolated);
         buddy.frames.set_word(block.frame, isolated_word(block.order));
+        buddy.holds.pushed(&self.remote.waiting, 1 << block.order);
         self.remote.push(buddy, block.frame);
         true
     }
@@ -140,8 +169,10 @@ impl<F: Flavour> OwningPcp<F> {
 
     #[cold]
     fn absorb_all<P: Placement<F>>(&self, buddy: &Buddy<F, P>) {
+        let mut pages = 0;
         for frame in self.remote.take(buddy) {
             let order = buddy.frames.word(frame).order();
+            pages += 1 << order;
             buddy.frames.set_word(frame, FrameWord::free_tail());
             buddy.shift(frame, order, Content::Isolated, Content::Pcp);
             let list = cached_type(buddy.migratetype(frame))
@@ -149,6 +180,11 @@ impl<F: Flavour> OwningPcp<F> {
             self.put(buddy, Cached { frame, order, list, marks: Mark::empty() });
             buddy.counters.pcp_absorbed.add(1);
         }
+        buddy.holds.absorbed(&self.remote.waiting, pages);
+    }
+
+    pub(super) fn waiting(&self) -> &Waiting<F> {
+        &self.remote.waiting
     }
 
     /// The CPU stops (`pcp_cpu_dead`): marks the lists dead under their lock, drains them and

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use crate::mm::allocator::PageAllocator;
 use crate::mm::frames::Frame;
+use crate::mm::free_path::Protocol;
 use crate::mm::settings::Settings;
+use crate::mm::virtual_hold::Stranded;
 
 use super::bed::*;
 
@@ -17,7 +19,7 @@ fn pcp_without(patch: &str) -> Settings {
     Settings { pcp: true, ..without(patch) }
 }
 
-/// Enough requests in a row that refills take whole pageblocks.
+/// Enough requests in a row that refills take whole pageblocks, of which the last come.
 fn run_of_pages(bed: &Bed, cpu: u16, pages: usize) -> Vec<Frame> {
     (0..pages).map(|_| bed.alloc_on(cpu, 0, MOVABLE)).collect()
 }
@@ -61,6 +63,61 @@ fn p03_pages_freed_elsewhere_come_home() {
     assert_eq!(freed(&with_pcp()), (true, true));
     // Without patch 03 the owner's lists are locked from afar: nothing is pushed or absorbed.
     assert_eq!(freed(&pcp_without("p03")), (false, true));
+}
+
+/// Frees pages of CPU 0's pageblocks on CPU 1 while CPU 0's lists are held, and later; says which
+/// counters went up.
+fn remote_frees_of(protocol: Protocol) -> [u64; 5] {
+    let settings = Settings { free_path: protocol, ..with_pcp() };
+    let bed = Bed::new(4, &settings);
+    let [.., first, second] = run_of_pages(&bed, 0, 200)[..] else { panic!("200 pages") };
+    bed.mm.at(1_000_000, CpuId(0));
+    run_of_pages(&bed, 0, 1);
+    bed.mm.at(1_000_001, CpuId(1));
+    bed.free_on(1, first, 0);
+    bed.mm.at(1_000_001 + settings.hold_hit_ns, CpuId(1));
+    bed.free_on(1, second, 0);
+    bed.mm.check_invariants();
+    [
+        "pcp_fallbacks_remote",
+        "pcp_remote_locked",
+        "pcp_remote_frees",
+        "pcp_lock_waits",
+        "pcp_lock_wait_ns",
+    ]
+    .map(|name| bed.counter(name))
+}
+
+#[test]
+fn p03_protocols_differ_in_what_finds_the_owners_lock_held() {
+    let hold = Settings::default().hold_hit_ns;
+    assert_eq!(remote_frees_of(Protocol::LocalTrylockRemoteLlist), [0, 0, 2, 0, 0]);
+    assert_eq!(remote_frees_of(Protocol::TrylockZone), [1, 1, 0, 0, 0]);
+    // The second free comes just when the first, which waited, lets go.
+    assert_eq!(remote_frees_of(Protocol::Blocking), [0, 2, 0, 1, hold - 1]);
+}
+
+#[test]
+fn p03_pages_wait_for_their_owner_in_no_count() {
+    let bed = Bed::new(4, &with_pcp());
+    let [.., first, second, third] = run_of_pages(&bed, 0, 200)[..] else { panic!("200 pages") };
+    let free = |bed: &Bed| {
+        let (zone, cached) = PageAllocator::free_pages(&bed.mm);
+        zone + cached
+    };
+    let before = free(&bed);
+    for (now, frame) in [(100, first), (400, second)] {
+        bed.mm.at(now, CpuId(1));
+        bed.free_on(1, frame, 0);
+    }
+    let waiting = bed.mm.stranded();
+    assert_eq!(waiting, Stranded { pages: 2, pages_max: 2, age_max_ns: 300 });
+    assert_eq!(free(&bed), before);
+    bed.mm.at(1_100, CpuId(0));
+    bed.free(third, 0);
+    bed.mm.cpu_offline(CpuId(0));
+    assert_eq!(free(&bed), before + 3);
+    assert_eq!(bed.mm.stranded(), Stranded { pages: 0, pages_max: 2, age_max_ns: 1_000 });
 }
 
 #[test]
