@@ -228,6 +228,26 @@ fn no_request_fails_because_of_a_rebuild() {
     });
 }
 
+static BEGAN_AGAIN: AtomicU64 = AtomicU64::new(0);
+
+/// The same of the whole allocator: its only zone leaves its zonelist and comes back.
+#[test]
+fn no_allocation_fails_because_of_a_rebuild() {
+    check_with_fault(Fault::AnnouncedLate, "memory is free", || {
+        let mm = small();
+        let writer = {
+            let mm = Arc::clone(&mm);
+            thread::spawn(move || mm.rebuild_zonelists())
+        };
+        let page = alloc(&mm, 0);
+        writer.join().expect("the writer");
+        BEGAN_AGAIN.fetch_add(mm.buddy.counters.zonelist_retries.get(), Ordering::Relaxed);
+        free(&mm, page, 0, FreeEntry::Normal);
+        everything_is_free(&mm);
+    });
+    assert!(BEGAN_AGAIN.load(Ordering::Relaxed) > 0, "no request began again");
+}
+
 #[test]
 fn a_request_inside_a_counted_rebuild_can_fail_for_nothing() {
     let counted = || request_during_a_rebuild(SequenceKind::Counter);

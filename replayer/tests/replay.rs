@@ -47,6 +47,42 @@ fn in_file(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
+/// The v2 protocol never falls back to the zone for a remote free; v1 does when holds are long.
+#[test]
+fn locks_are_counted_by_policy_and_protocol() {
+    let locks = |protocol: &str, hold: &str| {
+        let (protocol, hold) = (format!("free_path={protocol}"), format!("hold_hit_ns={hold}"));
+        let args = ["run", TINY, "--policy", "spb", "--json", "--set", &protocol, "--set", &hold];
+        json(&args)["tracks"][0]["runs"][0]["locks"].clone()
+    };
+    let count = |locks: &Value, name: &str| locks[name].as_u64().unwrap();
+    let v2 = locks("local-trylock-remote-llist", "20000");
+    assert_eq!(v2["free_path"], "local-trylock-remote-llist");
+    assert!(count(&v2, "remote_frees") > 0, "{v2}");
+    assert_eq!(count(&v2, "zone_fallbacks_remote_free"), 0);
+    assert!(count(&v2, "stranded_remote_pages_max") > 0);
+    assert!(count(&v2, "stranded_remote_age_max_ns") > 0);
+    let v1 = locks("trylock-zone", "20000");
+    let fallbacks = count(&v1, "zone_fallbacks_remote_free");
+    assert!(fallbacks > 0 && count(&v1, "zone_locks") > count(&v2, "zone_locks"), "{v1}");
+    assert_eq!(count(&v1, "stranded_remote_pages_max"), 0);
+    let by_whom = ["remote_free", "own_free", "alloc"].map(|who| format!("zone_fallbacks_{who}"));
+    let by_whom: u64 = by_whom.iter().map(|name| count(&v1, name)).sum();
+    let by_deed: u64 =
+        ["busy_hit", "busy_refill", "busy_drain"].map(|d| count(&v1, d)).iter().sum();
+    let failures = count(&v1, "trylock_failures");
+    assert_eq!((by_whom, by_deed), (failures, failures));
+    let never = locks("trylock-zone", "0");
+    assert!(count(&never, "zone_fallbacks_remote_free") < fallbacks);
+    let blocking = locks("blocking", "20000");
+    assert_eq!(count(&blocking, "trylock_failures"), 0);
+    assert!(count(&blocking, "lock_wait_ns") > count(&blocking, "lock_waits"));
+    let stock = json(&["run", TINY, "--policy", "stock", "--json"]);
+    let stock = &stock["tracks"][0]["runs"][0]["locks"];
+    assert!(stock["free_path"].is_null() && count(stock, "remote_frees") == 0, "{stock}");
+    assert!(stock["pcp_hits_per_1000_lookups"].as_f64() > Some(500.0), "{stock}");
+}
+
 #[test]
 fn info_tells_what_is_in_it() {
     let info = json(&["info", TINY, "--json"]);

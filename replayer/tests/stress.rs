@@ -1,17 +1,19 @@
 //! The allocators under real threads: each CPU's thread allocates and frees, also what others
-//! allocated, while CPUs go offline and come back and a 1 GiB block is tried again and again.
+//! allocated, while CPUs go offline and come back, zonelists are rebuilt and a 1 GiB block is tried
+//! again and again.
 //! Afterwards every page is accounted for and all lists are whole.
 
 mod small_machine;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fragscope_replay::mm::allocator::PageAllocator;
 use fragscope_replay::mm::flavour::Smp;
 use fragscope_replay::mm::frames::Frame;
+use fragscope_replay::mm::free_path::Protocol;
 use fragscope_replay::mm::page_alloc::Mm;
 use fragscope_replay::mm::pcp_buddy::EitherPcp;
 use fragscope_replay::mm::request::{FreeEntry, Request};
@@ -26,6 +28,8 @@ const GIB_ORDER: u8 = 18;
 const CPUS: u16 = 4;
 /// How long each test loads its allocator.
 const LOAD: Duration = Duration::from_secs(4);
+/// Long after which threads that are not done wait for each other.
+const DEADLOCK_AFTER: Duration = Duration::from_secs(180);
 /// Blocks that a thread keeps at most.
 const KEPT_MAX: usize = 3_000;
 
@@ -132,6 +136,7 @@ impl<A: PageAllocator> Bench<A> {
             self.mm.cpu_offline(CpuId(cpu));
             thread::yield_now();
             self.mm.cpu_online(CpuId(cpu));
+            self.mm.rebuild_zonelists();
         }
     }
 
@@ -169,7 +174,36 @@ impl<A: PageAllocator> Bench<A> {
     }
 }
 
-fn stress<A: PageAllocator + Sync>(settings: &Settings, takes_remote_frees: bool) {
+/// Ends the process when threads that should be done by then are not: they wait for each other.
+struct Watchdog(Arc<AtomicBool>);
+
+impl Watchdog {
+    fn new() -> Watchdog {
+        let done = Arc::new(AtomicBool::new(false));
+        let watched = Arc::clone(&done);
+        thread::spawn(move || {
+            let end = Instant::now() + DEADLOCK_AFTER;
+            while Instant::now() < end {
+                if watched.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+            eprintln!("threads still wait after {DEADLOCK_AFTER:?}: a deadlock");
+            std::process::abort();
+        });
+        Watchdog(done)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn stress<A: PageAllocator + Sync>(settings: &Settings) {
+    let _watchdog = Watchdog::new();
     let bench = Bench::<A>::new(settings);
     let obtained = thread::scope(|scope| {
         let bench = &bench;
@@ -193,21 +227,29 @@ fn stress<A: PageAllocator + Sync>(settings: &Settings, takes_remote_frees: bool
     }
     assert!(count("frees") > 10_000, "the threads did little");
     assert!(count("contig_attempts") > 0, "nobody tried for 1 GiB");
-    let remote = count("pcp_remote_frees");
-    assert_eq!(remote, count("pcp_absorbed"), "every remote free was taken in");
-    assert_eq!(remote > 0, takes_remote_frees, "{remote} remote frees");
-    if takes_remote_frees {
+    assert!(count("zonelist_rebuilds") > 1, "nobody rebuilt the zonelists");
+    let (pushed, locked) = (count("pcp_remote_frees"), count("pcp_remote_locked"));
+    assert_eq!(pushed, count("pcp_absorbed"), "every remote free was taken in");
+    let protocol = bench.mm.free_path();
+    assert_eq!(pushed > 0, protocol == Some(Protocol::LocalTrylockRemoteLlist), "pushed frees");
+    let locks = matches!(protocol, Some(Protocol::Blocking | Protocol::TrylockZone));
+    assert_eq!(locked > 0, locks, "{locked} frees under another owner's lock");
+    if protocol == Some(Protocol::LocalTrylockRemoteLlist) {
         assert_eq!(count("pcp_fallbacks_remote"), 0, "remote frees that found a lock held");
     }
 }
 
 /// Counters that say what the threads came by.
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 16] = [
     "allocs",
     "frees",
     "pcp_hits",
+    "pcp_local_frees",
     "pcp_remote_frees",
+    "pcp_remote_locked",
+    "pcp_lock_waits",
     "pcp_trylock_failures",
+    "pcp_fallbacks_alloc",
     "pcp_fallbacks_own",
     "pcp_fallbacks_remote",
     "pcp_fallbacks_dead",
@@ -219,16 +261,23 @@ const SHOWN: [&str; 12] = [
 
 #[test]
 fn stock_keeps_every_page() {
-    stress::<Mm<Smp, Stock, EitherPcp<Smp>>>(&Settings::default(), false);
+    stress::<Mm<Smp, Stock, EitherPcp<Smp>>>(&Settings::default());
 }
 
 #[test]
 fn superpageblocks_keep_every_page() {
-    stress::<Mm<Smp, Spb<Smp>, EitherPcp<Smp>>>(&Settings::default(), true);
+    stress::<Mm<Smp, Spb<Smp>, EitherPcp<Smp>>>(&Settings::default());
 }
 
 #[test]
 fn superpageblocks_without_remote_lists_keep_every_page() {
-    let settings = Settings { p03: false, ..Settings::default() };
-    stress::<Mm<Smp, Spb<Smp>, EitherPcp<Smp>>>(&settings, false);
+    let settings = Settings { free_path: Protocol::TrylockZone, ..Settings::default() };
+    stress::<Mm<Smp, Spb<Smp>, EitherPcp<Smp>>>(&settings);
+}
+
+/// Threads have no interrupt handlers, which the deadlock of this protocol needs.
+#[test]
+fn superpageblocks_whose_frees_wait_keep_every_page() {
+    let settings = Settings { free_path: Protocol::Blocking, ..Settings::default() };
+    stress::<Mm<Smp, Spb<Smp>, EitherPcp<Smp>>>(&settings);
 }

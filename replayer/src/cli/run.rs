@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use super::input::Input;
 use super::output::{self, Lines};
 use super::{PolicyArg, SettingsArgs, StartArg, TraceArg, usage};
+use crate::compare::lock_report::LockReport;
 use crate::compare::{Plan, compare, table};
 use crate::observe::{StartState, TrackKind};
 use crate::start::TrackSpec;
@@ -50,6 +51,10 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     let mut text = table::text(&comparison);
     if let Some(track) = comparison.tracks.first().and_then(|track| track.runs.first()) {
         let mut lines = Lines::default();
+        lines.raw("");
+        for (name, value) in track.locks.iter().flat_map(LockReport::lines) {
+            lines.raw(&format!("{name:<40} {value:>16}"));
+        }
         lines.raw("");
         for (name, count) in track.counters.iter().filter(|(_, count)| **count > 0) {
             lines.raw(&format!("{name:<40} {:>16}", output::grouped(*count)));

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use fragscope_trace::region::Bounds;
 use serde::Serialize;
 
+use super::lock_report::LockReport;
 use crate::engine::tally::OrderTally;
 use crate::engine::worker::PolicySample;
+use crate::mm::free_path::Protocol;
 use crate::observe::{EventTotals, StartState, TrackKind, TrackSample};
 
 /// One track. Counts ending in `_1g` are of 1 GiB regions; see [`fragscope_trace::region`] for
@@ -67,6 +69,8 @@ pub struct TrackReport {
     pub free_blocks: Vec<u64>,
     /// Requests by order (policies only).
     pub orders: BTreeMap<u8, OrderTally>,
+    /// What its locks cost (policies only).
+    pub locks: Option<LockReport>,
     /// The track's own counters.
     pub counters: BTreeMap<String, u64>,
 }
@@ -114,6 +118,7 @@ impl TrackReport {
             lost_events: events.lost_events(),
             free_blocks: track.free_blocks.clone(),
             orders: BTreeMap::new(),
+            locks: None,
             counters: track.counters.clone(),
         }
     }
@@ -122,7 +127,11 @@ impl TrackReport {
     #[must_use]
     pub fn of_policy(sample: &PolicySample, events: &EventTotals, floor_1g: u64) -> TrackReport {
         let is_drawn = sample.track.start != StartState::AsFound;
+        let counters = &sample.track.counters;
+        let requests = counters.get("replay_requests").copied().unwrap_or(0);
+        let free_path = sample.free_path.map(Protocol::name);
         TrackReport {
+            locks: Some(LockReport::new(free_path, sample.stranded, counters, requests)),
             seed: is_drawn.then_some(sample.seed),
             orders: sample.tally.orders.clone(),
             ..TrackReport::new(&sample.track, events, floor_1g)

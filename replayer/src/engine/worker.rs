@@ -16,6 +16,8 @@ use super::op::Op;
 use super::policy::{Identity, PolicyTrack};
 use super::tally::Tally;
 use crate::mm::allocator::{BuildError, PageAllocator};
+use crate::mm::free_path::Protocol;
+use crate::mm::virtual_hold::Stranded;
 use crate::mm::{SpbMm, StockMm};
 use crate::observe::{BlockCensus, Divergence, Placement, TaintEvent, TrackKind, TrackSample};
 use crate::start::{self, FillReport, TrackSpec};
@@ -36,6 +38,10 @@ pub struct PolicySample {
     pub fill: FillReport,
     /// Its free pages against the kernel's at the last check.
     pub divergence: Option<Divergence>,
+    /// How frees reach other owners of pageblocks; `None` where nobody owns any.
+    pub free_path: Option<Protocol>,
+    /// Pages on lock-free lists, since the track began.
+    pub stranded: Stranded,
     /// Taint events since the sample before.
     pub taints: Vec<TaintEvent>,
     /// Where it put allocations that turned regions of the kernel tainted, by time and page.
@@ -158,6 +164,8 @@ fn serve<A: PageAllocator>(
                     tally: track.tally().clone(),
                     fill: fill.clone(),
                     divergence: track.divergence(),
+                    free_path: track.allocator().free_path(),
+                    stranded: track.allocator().stranded(),
                     taints: track.take_taints(),
                     placements: track.take_placements(),
                     blocks: if with_blocks { track.take_blocks() } else { Vec::new() },

@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::flavour::Flavour;
 use super::frames::{Frame, Frames};
+use super::free_path::Protocol;
 use super::geometry::{PageblockId, RegionId};
 use super::request::{FreeEntry, Refusal, Request};
 use super::settings::Settings;
@@ -154,6 +155,10 @@ pub trait PageAllocator: Sized {
     /// moved stays.
     fn shrink(&self, range: PfnRange) -> u64;
 
+    /// Rebuilds the zonelists, as the first memory of a zone and the loss of its last do. Requests
+    /// may run meanwhile.
+    fn rebuild_zonelists(&self);
+
     /// A CPU begins to run. Ids that the machine did not list are served by its first CPU.
     fn cpu_online(&self, cpu: CpuId);
 
@@ -183,6 +188,10 @@ pub trait PageAllocator: Sized {
 
     /// Named cumulative counters.
     fn counters(&self) -> BTreeMap<String, u64>;
+
+    /// How frees reach the lists of the CPU that owns their pageblock; `None` where per-CPU lists
+    /// own no pageblocks.
+    fn free_path(&self) -> Option<Protocol>;
 
     /// Pages that wait on lock-free lists of other CPUs.
     fn stranded(&self) -> Stranded;

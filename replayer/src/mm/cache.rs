@@ -9,6 +9,7 @@ use super::buddy::Buddy;
 use super::flags::AllocFlags;
 use super::flavour::Flavour;
 use super::frames::Frame;
+use super::free_path::Protocol;
 use super::geometry::{CpuIndex, Geometry};
 use super::placement::Placement;
 use super::request::FreeEntry;
@@ -94,6 +95,11 @@ pub trait Cache<F: Flavour, P: Placement<F>>: Sized + Debug {
 
     /// Pages on all lists of a zone.
     fn pages(&self, zone: &Zone<F>) -> u64;
+
+    /// How frees reach the lists of the CPU that owns their pageblock; `None` if none owns any.
+    fn free_path(&self) -> Option<Protocol> {
+        None
+    }
 
     /// Pages that other CPUs freed and the owners have not taken in.
     fn stranded(&self, _: &Buddy<F, P>) -> Stranded {

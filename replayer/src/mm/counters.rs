@@ -43,6 +43,8 @@ counters! {
     slowpath: "requests that the fast path could not serve";
     nofragment_dropped: "requests for which NOFRAGMENT was given up";
     watermark_failures: "zones passed over because a watermark did not allow the request";
+    zonelist_rebuilds: "rebuilds of the zonelists because a zone got its first memory or lost its last";
+    zonelist_retries: "requests that began again because the zonelists had been rebuilt";
     zone_fallbacks: "requests served by another zone than the preferred one";
     pcp_hits: "allocations served by a per-CPU list without a refill";
     pcp_refills: "refills of a per-CPU list";

@@ -19,6 +19,25 @@ use super::watermark;
 use super::zone::Zone;
 
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
+    /// `build_all_zonelists`: zones that have memory are on the zonelists, in the order of
+    /// [`super::geometry::Node::zonelist`]. A request that runs meanwhile may find none of them.
+    pub(super) fn build_all_zonelists(&self) {
+        self.buddy.counters.zonelist_rebuilds.add(1);
+        self.zonelists.rebuild(|| {
+            let zones = &self.buddy.zones;
+            zones.iter().for_each(|zone| zone.listed.set(0));
+            zones.iter().for_each(|zone| zone.listed.set(u32::from(zone.managed.get() > 0)));
+        });
+    }
+
+    /// Rebuilds the zonelists if a zone got its first memory or lost its last.
+    pub(super) fn update_zonelists(&self) {
+        let changed = |zone: &Zone<F>| (zone.managed.get() > 0) != (zone.listed.get() != 0);
+        if self.buddy.zones.iter().any(changed) {
+            self.build_all_zonelists();
+        }
+    }
+
     /// `setup_per_zone_wmarks` and `setup_per_zone_lowmem_reserve` for all zones, and the limits
     /// of their per-CPU lists.
     pub(super) fn set_marks(&self) {
@@ -95,6 +114,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
         if pages > 0 {
             self.buddy.counters.grown_pages.add(pages);
+            self.update_zonelists();
             self.set_marks();
         }
         pages
@@ -157,6 +177,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
         if pages > 0 {
             self.buddy.counters.shrunk_pages.add(pages);
+            self.update_zonelists();
             self.set_marks();
         }
         pages

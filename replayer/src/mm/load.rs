@@ -68,6 +68,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             zone.managed.set(host.managed_pages);
         }
         self.load_cpus(&snapshot.machine);
+        self.update_zonelists();
         self.set_marks();
         for (zone, host) in self.buddy.zones.iter().zip(&snapshot.machine.zones) {
             if self.buddy.settings.host_watermarks && host.watermarks != Watermarks::default() {

@@ -18,6 +18,7 @@ use super::frames::{self, Frame, FrameState, FrameWord};
 use super::geometry::{CpuIndex, Node, ZoneId};
 use super::placement::{Placement, Relax};
 use super::request::{Entry, FreeEntry, Refusal, Request};
+use super::sequence::UpdateSequence;
 use super::watermark::Attempt;
 use super::zone::{Zone, ZoneFlags};
 
@@ -38,6 +39,8 @@ pub struct Mm<F: Flavour, P, C> {
     pub(super) cpu_runs: Box<[F::U32]>,
     /// For each node how many intervals its proactive compactor still waits.
     pub(super) proactive_wait: Box<[F::U32]>,
+    /// Rebuilds of the zonelists.
+    pub(super) zonelists: UpdateSequence<F>,
 }
 
 /// A request with everything that follows from it (`struct alloc_context`).
@@ -92,17 +95,34 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         if request.order > self.buddy.geometry.max_order {
             return Err(Refusal::OrderTooLarge);
         }
-        let context = self.context(request).ok_or(Refusal::NoMemory)?;
-        P::request_begins(&self.buddy, context.cpu);
-        let taken = match request.entry {
-            Entry::Normal => self.alloc_normal(&context)?,
-            Entry::Bulk => match self.alloc_bulk(&context) {
-                Some(taken) => taken,
-                None => self.alloc_normal(&context)?,
-            },
-            Entry::NoLock => self.alloc_nolock(&context)?,
+        let taken = match self.context(request) {
+            Some(context) => self.alloc_from(&context)?,
+            None => self.alloc_without_zones(request)?,
         };
-        Ok(self.hand_out(&context, taken))
+        Ok(self.hand_out(request, taken))
+    }
+
+    #[inline]
+    fn alloc_from(&self, context: &Context<'_>) -> Result<Taken, Refusal> {
+        P::request_begins(&self.buddy, context.cpu);
+        match context.request.entry {
+            Entry::Normal => self.alloc_normal(context),
+            Entry::Bulk => match self.alloc_bulk(context) {
+                Some(taken) => Ok(taken),
+                None => self.alloc_normal(context),
+            },
+            Entry::NoLock => self.alloc_nolock(context),
+        }
+    }
+
+    /// No zone may serve the request: perhaps only because a rebuild of the zonelists runs, which
+    /// the slow path finds out.
+    #[cold]
+    fn alloc_without_zones(&self, request: &Request) -> Result<Taken, Refusal> {
+        if request.entry == Entry::NoLock {
+            return Err(Refusal::NoMemory);
+        }
+        self.alloc_slowpath(request)
     }
 
     /// `prepare_alloc_pages`; `None` if no zone may serve the request.
@@ -118,7 +138,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         let highest = flags::highest_zone(request.gfp);
         let usable = |id: &&ZoneId| {
             let zone = self.buddy.zone(**id);
-            zone.kind <= highest && zone.managed.get() > 0
+            zone.kind <= highest && zone.listed.get() != 0
         };
         let preferred = *zonelist.iter().find(usable)?;
         let migratetype = match self.buddy.settings.grouping {
@@ -144,7 +164,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         let flags = flags::fast_path_flags(context.request.gfp) | self.nofragment_flag(context);
         match self.get_page_from_freelist(context, flags)? {
             Some(taken) => Ok(taken),
-            None => self.alloc_slowpath(context),
+            None => self.alloc_slowpath(context.request),
         }
     }
 
@@ -303,10 +323,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
 
     /// `prep_new_page`
     #[inline]
-    fn hand_out(&self, context: &Context<'_>, taken: Taken) -> Frame {
-        let Request { order, content, .. } = *context.request;
+    fn hand_out(&self, request: &Request, taken: Taken) -> Frame {
+        let Request { order, content, .. } = *request;
         let marks = frames::Mark::empty();
-        let migratetype = context.request.migratetype();
+        let migratetype = request.migratetype();
         self.buddy.mark_allocated(taken.frame, order, migratetype, content, marks);
         self.buddy.shift(taken.frame, order, taken.from, content);
         taken.frame

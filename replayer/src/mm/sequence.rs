@@ -16,6 +16,17 @@ pub enum SequenceKind {
     Counter,
 }
 
+impl SequenceKind {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            SequenceKind::Seqlock => "seqlock",
+            SequenceKind::Counter => "counter",
+        }
+    }
+}
+
 /// The sequence: odd while a rebuild runs.
 #[derive(Debug)]
 pub struct UpdateSequence<F: Flavour> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::free_path::Protocol;
+use super::sequence::SequenceKind;
 
 /// How sure the default of a setting is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -267,6 +268,9 @@ settings! {
         "compaction does not scan tainted superpageblocks without movable pageblocks";
     p39: bool = true, Read, "patch 39",
         "migration does not fill tainted superpageblocks below their reserve";
+    zonelist_update: SequenceKind = SequenceKind::Seqlock, Read,
+        "mm/page_alloc.c: zonelist_update_seq (counter: proposed in August 2023 and refused)",
+        "how requests notice that zonelists are rebuilt: all wait and try again (seqlock), or nobody waits and those that may reclaim try again (counter)";
     // Per-CPU lists that own pageblocks: their locks.
     free_path: Protocol = Protocol::LocalTrylockRemoteLlist, Read,
         "v1 patches 02 (blocking) and 03 (trylock-zone), v2 patch 03 (local-trylock-remote-llist)",
@@ -362,6 +366,17 @@ impl fmt::Display for IndexKind {
             IndexKind::Hint => "hint",
             IndexKind::Bitmap => "bitmap",
         })
+    }
+}
+
+impl Value for SequenceKind {
+    const EXPECTED: &'static str = "seqlock or counter";
+    fn parse(text: &str) -> Option<SequenceKind> {
+        let all = [SequenceKind::Seqlock, SequenceKind::Counter];
+        all.into_iter().find(|kind| kind.name() == text)
+    }
+    fn print(&self) -> String {
+        self.name().to_owned()
     }
 }
 

@@ -26,10 +26,26 @@ const MAX_COMPACT_RETRIES: u32 = 16;
 const RETRY_ROUNDS_MAX: u32 = 64;
 
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
-    /// `__alloc_pages_slowpath`
+    /// `__alloc_pages_slowpath`: begins again if the zonelists were rebuilt meanwhile
+    /// (`check_retry_zonelist`), for then the request may have failed for nothing.
     #[cold]
-    pub(super) fn alloc_slowpath(&self, context: &Context<'_>) -> Result<Taken, Refusal> {
+    pub(super) fn alloc_slowpath(&self, request: &Request) -> Result<Taken, Refusal> {
         self.buddy.counters.slowpath.add(1);
+        loop {
+            let seen = self.zonelists.begin();
+            let outcome = match self.context(request) {
+                Some(context) => self.alloc_slowly(&context),
+                None => Err(Refusal::NoMemory),
+            };
+            let failed = matches!(outcome, Err(Refusal::NoMemory));
+            if !failed || !self.zonelists.changed(seen, request.gfp.can_direct_reclaim()) {
+                return outcome;
+            }
+            self.buddy.counters.zonelist_retries.add(1);
+        }
+    }
+
+    fn alloc_slowly(&self, context: &Context<'_>) -> Result<Taken, Refusal> {
         let flags = self.slowpath_flags(context);
         if flags.contains(AllocFlags::KSWAPD) {
             self.wake_kswapds(context);

@@ -14,10 +14,12 @@ use super::cache::Cache;
 use super::clock::Clock;
 use super::flavour::Flavour;
 use super::frames::{Frame, Frames};
+use super::free_path::Protocol;
 use super::geometry::{Geometry, PageblockId, RegionId};
 use super::page_alloc::Mm;
 use super::placement::Placement;
 use super::request::{FreeEntry, Refusal, Request};
+use super::sequence::UpdateSequence;
 use super::settings::Settings;
 use super::virtual_hold::Stranded;
 
@@ -35,6 +37,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
             cpu_runs: words(machine.cpus.len()),
             proactive_wait: words(nodes),
             clock: Clock::default(),
+            zonelists: UpdateSequence::new(settings.zonelist_update),
             cache,
             buddy,
         })
@@ -103,6 +106,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.shrink_range(range)
     }
 
+    fn rebuild_zonelists(&self) {
+        self.build_all_zonelists();
+    }
+
     fn cpu_online(&self, cpu: CpuId) {
         self.set_cpu(cpu, true);
     }
@@ -143,6 +150,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.buddy.counters.collect(&mut counters);
         P::counters(&self.buddy, &mut counters);
         counters
+    }
+
+    fn free_path(&self) -> Option<Protocol> {
+        self.cache.free_path()
     }
 
     fn stranded(&self) -> Stranded {

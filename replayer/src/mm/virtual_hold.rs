@@ -175,6 +175,7 @@ impl<F: Flavour> Hold<F> {
 
     /// The operation that runs now takes the lock after `waited` ns and does what was moved since
     /// `before`.
+    #[inline(never)]
     pub fn begin(
         &self,
         holds: &VirtualHolds<F>,

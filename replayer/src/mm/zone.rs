@@ -53,6 +53,8 @@ pub struct Zone<F: Flavour> {
     pub free_highatomic: F::U64,
     /// `nr_reserved_highatomic`
     pub reserved_highatomic: F::U64,
+    /// Whether it is on the zonelists, 0 or 1; see [`super::hotplug`].
+    pub listed: F::U32,
     /// Pages that exist.
     pub present: F::U64,
     /// Pages that the allocator was given.
@@ -96,6 +98,7 @@ impl<F: Flavour> Zone<F> {
             free_cma: F::U64::default(),
             free_highatomic: F::U64::default(),
             reserved_highatomic: F::U64::default(),
+            listed: F::U32::default(),
             present: F::U64::default(),
             managed: F::U64::default(),
             marks: Default::default(),

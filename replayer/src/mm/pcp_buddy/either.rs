@@ -8,6 +8,7 @@ use crate::mm::cache::Cache;
 use crate::mm::flags::AllocFlags;
 use crate::mm::flavour::Flavour;
 use crate::mm::frames::Frame;
+use crate::mm::free_path::Protocol;
 use crate::mm::geometry::{CpuIndex, Geometry};
 use crate::mm::pcp::StockPcp;
 use crate::mm::placement::Placement;
@@ -121,6 +122,10 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for EitherPcp<F> {
 
     fn pages(&self, zone: &Zone<F>) -> u64 {
         either!(self, cache => Cache::<F, P>::pages(cache, zone))
+    }
+
+    fn free_path(&self) -> Option<Protocol> {
+        either!(self, cache => Cache::<F, P>::free_path(cache))
     }
 
     fn stranded(&self, buddy: &Buddy<F, P>) -> Stranded {

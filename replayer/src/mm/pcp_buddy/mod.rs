@@ -20,7 +20,7 @@ use fragscope_trace::page::{Content, Migratetype};
 use super::buddy::Buddy;
 use super::cache::Cache;
 use super::flags::AllocFlags;
-use super::flavour::{Fault, Flavour, Lock, Word};
+use super::flavour::{Fault, Flavour, Guard, Lock, Word};
 use super::frames::{Frame, FrameState, FrameWord, ListId, Mark};
 use super::free_path::Protocol;
 use super::geometry::{CpuIndex, Geometry};
@@ -164,40 +164,45 @@ impl<F: Flavour> OwningPcp<F> {
         fallbacks: &F::U64,
         operation: impl FnOnce() -> R,
     ) -> Option<R> {
-        let counters = &buddy.counters;
-        let waits = may_wait && self.protocol == Protocol::Blocking;
         let left = self.hold.left(&buddy.holds);
-        if left > 0 {
-            self.count_busy(buddy);
-        }
-        let guard = if left == 0 || waits { self.lock.try_guard() } else { None };
+        let guard = if left == 0 { self.lock.try_guard() } else { None };
         let _guard = match guard {
             Some(guard) => guard,
-            None if waits => {
-                counters.pcp_lock_waits.add(1);
-                self.lock.guard()
-            }
-            None => {
-                counters.pcp_trylock_failures.add(1);
-                fallbacks.add(1);
-                return None;
-            }
+            None => self.lock_busy(buddy, may_wait, fallbacks, left)?,
         };
-        if !F::REPLAYS || self.protocol == Protocol::LocalTrylockRemoteLlist {
-            // Nobody else tries this lock, so nobody looks how long it was held.
-            return Some(operation());
-        }
-        if left > 0 {
-            counters.pcp_lock_waits.add(1);
-            counters.pcp_lock_wait_ns.add(left);
-        }
-        let before = Moved::so_far(counters);
+        // In v2 nobody else tries this lock, so nobody looks how long it was held.
+        let timed = F::REPLAYS && self.protocol != Protocol::LocalTrylockRemoteLlist;
+        let before = timed.then(|| Moved::so_far(&buddy.counters));
         let result = operation();
-        self.hold.begin(&buddy.holds, &buddy.settings, counters, before, left);
+        if let Some(before) = before {
+            self.hold.begin(&buddy.holds, &buddy.settings, &buddy.counters, before, left);
+        }
         Some(result)
     }
 
+    /// Waits for the lock where that is allowed; in a replay it is held for `left` ns more.
     #[cold]
+    fn lock_busy<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        may_wait: bool,
+        fallbacks: &F::U64,
+        left: u64,
+    ) -> Option<Guard<'_, F::Lock>> {
+        let counters = &buddy.counters;
+        if left > 0 {
+            self.count_busy(buddy);
+        }
+        if !may_wait || self.protocol != Protocol::Blocking {
+            counters.pcp_trylock_failures.add(1);
+            fallbacks.add(1);
+            return None;
+        }
+        counters.pcp_lock_waits.add(1);
+        counters.pcp_lock_wait_ns.add(left);
+        Some(self.lock.guard())
+    }
+
     fn count_busy<P: Placement<F>>(&self, buddy: &Buddy<F, P>) {
         let counters = &buddy.counters;
         let cause = match self.hold.deed() {
@@ -481,6 +486,10 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
 
     fn pages(&self, zone: &Zone<F>) -> u64 {
         self.sets_of(zone).iter().map(|set| u64::from(set.count.get())).sum()
+    }
+
+    fn free_path(&self) -> Option<Protocol> {
+        self.sets.first().map(|set| set.protocol)
     }
 
     fn stranded(&self, buddy: &Buddy<F, P>) -> Stranded {

@@ -2,7 +2,7 @@
 
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::machine::{Watermarks, ZoneKind};
-use fragscope_trace::page::{Content, CpuId, Migratetype};
+use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 
 use crate::mm::allocator::PageAllocator;
 use crate::mm::flavour::Up;
@@ -233,4 +233,29 @@ fn contiguous_ranges_fail_early_or_late() {
 /// Without a minimum, so that the last pages can be taken. The high watermark limits boosts.
 fn drop_marks(mm: &TestMm) {
     zone(mm).set_marks(&Watermarks { high: 1000, ..Watermarks::default() }, &[0; 4]);
+}
+
+/// A zone is on the zonelists from its first page of memory to its last.
+#[test]
+fn zonelists_hold_the_zones_that_have_memory() {
+    let zones = [(0, ZoneKind::Dma32, 0, 2048), (0, ZoneKind::Normal, 2048, 2048)];
+    let mut machine = testing::machine(9, &zones);
+    machine.zones[1].managed_pages = 0;
+    machine.zones[1].present_pages = 0;
+    let mm = TestMm::build(&machine, &without_pcp()).expect("a sound machine");
+    mm.load(&testing::snapshot(&machine, &[(2048, 2048, Content::Absent)]));
+    let rebuilds = || mm.buddy.counters.zonelist_rebuilds.get();
+    let serves = || {
+        let frame = alloc(&mm, 0, Gfp::HIGHUSER_MOVABLE).expect("memory is free");
+        free(&mm, frame, 0);
+        mm.buddy.zone_of(frame).kind
+    };
+    assert_eq!((serves(), rebuilds()), (ZoneKind::Dma32, 1));
+    let upper = PfnRange::new(Pfn(2048), 1024);
+    mm.grow(upper);
+    assert_eq!((serves(), rebuilds()), (ZoneKind::Normal, 2));
+    mm.grow(PfnRange::new(Pfn(3072), 1024));
+    assert_eq!(rebuilds(), 2, "the zone had memory");
+    assert_eq!(mm.shrink(PfnRange::new(Pfn(2048), 2048)), 2048);
+    assert_eq!((serves(), rebuilds()), (ZoneKind::Dma32, 3));
 }
