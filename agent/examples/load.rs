@@ -5,12 +5,14 @@
 //! load files --dir D --count 200000           grow the inode and dentry caches
 //! load cache --dir D --mib 2000 --seconds 60  write, read and delete files
 //! load fork  --seconds 60                     start short processes as fast as they end
+//! load fill  --dir D --leave-mib 900 --seconds 600   fill memory with clean page cache
 //! ```
 //!
-//! `hold` asks to be the first that the OOM killer takes.
+//! `hold` asks to be the first that the OOM killer takes. `fill` reads a sparse file, each page
+//! once: its pages are the first that reclaim takes, so that nobody else runs out of memory.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -69,6 +71,18 @@ enum Load {
         #[arg(long)]
         seconds: u64,
     },
+    /// Fill memory with clean page cache so that only so much stays free.
+    Fill {
+        /// Where; a new folder in it is made and removed.
+        #[arg(long)]
+        dir: PathBuf,
+        /// MiB that stay free.
+        #[arg(long)]
+        leave_mib: u64,
+        /// For how long.
+        #[arg(long)]
+        seconds: u64,
+    },
 }
 
 fn main() -> Result<()> {
@@ -79,6 +93,9 @@ fn main() -> Result<()> {
         }
         Load::Cache { dir, mib, seconds } => in_new_folder(&dir, |dir| cache(dir, mib, seconds)),
         Load::Fork { seconds } => fork(seconds),
+        Load::Fill { dir, leave_mib, seconds } => {
+            in_new_folder(&dir, |dir| fill(dir, leave_mib, seconds))
+        }
     }
 }
 
@@ -187,5 +204,35 @@ fn fork(seconds: u64) -> Result<()> {
         }
     }
     println!("{started} processes");
+    Ok(())
+}
+
+/// Bytes of the sparse file; reading starts over at its end.
+const SPARSE_BYTES: u64 = 256 << 30;
+
+fn fill(dir: &Path, leave_mib: u64, seconds: u64) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let path = dir.join("sparse");
+    fs::File::create(&path)?.set_len(SPARSE_BYTES)?;
+    let mut file = fs::File::open(&path)?;
+    // Single pages: reading ahead in large folios would keep reclaim and compaction busy with
+    // making large blocks, and memory would not stay full.
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
+    let mut block = vec![0; MIB];
+    let mut blocks = 0u64;
+    while Instant::now() < end {
+        if meminfo_mib("MemFree")? <= leave_mib {
+            std::thread::sleep(Duration::from_millis(200));
+            continue;
+        }
+        for _ in 0..16 {
+            if file.read(&mut block)? == 0 {
+                file.rewind()?;
+            }
+            blocks += 1;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("read {blocks} MiB of holes");
     Ok(())
 }

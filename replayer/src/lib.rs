@@ -12,6 +12,7 @@
 //! * [`observe`]: what every surface shows;
 //! * [`diff`]: two comparisons against each other;
 //! * [`compare`], [`verdict`]: the tracks side by side, and in words;
+//! * [`fidelity`]: the stock model against the running kernel;
 //! * [`bundled`]: a recording to begin with;
 //! * `locks` (feature `locks`): the free path's locking protocols under a model checker;
 //! * [`cli`]: the program `fragscope-replay`.
@@ -25,6 +26,7 @@ pub mod engine;
 #[cfg(feature = "analysis")]
 pub mod export;
 pub mod import;
+pub mod fidelity;
 pub mod kernel_track;
 #[cfg(feature = "locks")]
 pub mod locks;

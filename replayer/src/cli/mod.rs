@@ -11,6 +11,7 @@ mod diff;
 #[cfg(feature = "analysis")]
 mod export;
 mod import;
+mod fidelity;
 mod info;
 mod input;
 #[cfg(feature = "locks")]
@@ -51,6 +52,8 @@ enum Command {
     Run(run::RunArgs),
     /// Replay a recording through all policies and show them side by side.
     Compare(compare::CompareArgs),
+    /// Measure how faithful the stock model is: its replay against the kernel's own snapshots.
+    Fidelity(fidelity::FidelityArgs),
     /// List the settings of the allocators, with their defaults and where those come from.
     Policies(policies::PoliciesArgs),
     /// Search the locking protocols of the free path for deadlocks and corruption.
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Command::Info(args) => info::info(&args),
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Fidelity(args) => fidelity::fidelity(&args),
         Command::Policies(args) => policies::policies(&args),
         #[cfg(feature = "locks")]
         Command::Locks(args) => locks::locks(&args),

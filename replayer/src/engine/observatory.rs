@@ -11,9 +11,10 @@ use fragscope_trace::snapshot::Snapshot;
 use thiserror::Error;
 
 use super::backfill::Backfill;
+use super::checkpoint::{Checkpoint, Pending, Tracks};
 use super::op::Op;
 use super::opening::Opening;
-use super::read_times::ReadTimes;
+use super::survey::Survey;
 use super::taints::TaintLog;
 use super::worker::{PolicySample, TrackError, Worker};
 use crate::kernel_track::fidelity::Fidelity;
@@ -51,13 +52,6 @@ pub enum Stage {
     Ended,
 }
 
-/// A snapshot to compare with once nothing it contains can still arrive.
-#[derive(Debug)]
-struct Pending {
-    snapshot: Arc<Snapshot>,
-    due_ns: TimeNs,
-}
-
 /// The tracks of one trace.
 #[derive(Debug)]
 pub struct Observatory {
@@ -73,6 +67,7 @@ pub struct Observatory {
     pending: Option<Pending>,
     lost_at_snapshot: u64,
     fidelity: Vec<Fidelity>,
+    checkpoints: Option<Vec<Checkpoint>>,
     taints: TaintLog,
     kernel_divergence: Option<Divergence>,
     cost: Option<AgentCost>,
@@ -105,6 +100,7 @@ impl Observatory {
             pending: None,
             lost_at_snapshot: 0,
             fidelity: Vec::new(),
+            checkpoints: None,
             taints: TaintLog::default(),
             kernel_divergence: None,
             cost: None,
@@ -139,6 +135,17 @@ impl Observatory {
     /// Keeps what a second pass needs, for [`Observatory::take_unmatched`].
     pub fn keep_unmatched(&mut self) {
         self.kernel.keep_unmatched();
+    }
+
+    /// Surveys all tracks at every later snapshot, for [`Observatory::checkpoints`].
+    pub fn keep_checkpoints(&mut self) {
+        self.checkpoints.get_or_insert_default();
+    }
+
+    /// The tracks beside each later snapshot so far, if they are kept.
+    #[must_use]
+    pub fn checkpoints(&self) -> &[Checkpoint] {
+        self.checkpoints.as_deref().unwrap_or_default()
     }
 
     /// Frees that no traced allocation explains.
@@ -217,7 +224,7 @@ impl Observatory {
     /// If a track cannot go on.
     pub fn finish(&mut self) -> Result<(), ReplayError> {
         self.open()?;
-        self.settle_pending(self.end.as_ref().map(|end| end.time_ns));
+        self.settle_pending(self.end.as_ref().map(|end| end.time_ns))?;
         self.stage = Stage::Ended;
         self.flush()
     }
@@ -242,13 +249,10 @@ impl Observatory {
             return if self.opening.is_over() { self.open() } else { Ok(()) };
         }
         self.open()?;
-        self.settle_pending(None);
-        let due_ns = ReadTimes::new(snapshot).over_ns();
-        self.pending = Some(Pending { snapshot: Arc::new(snapshot.clone()), due_ns });
-        if self.time_ns > due_ns {
-            self.settle_pending(None);
-        }
-        Ok(())
+        self.settle_pending(None)?;
+        let survey = self.checkpoints.is_some();
+        self.pending = Some(Pending::new(Arc::new(snapshot.clone()), survey));
+        self.attend_pending(self.time_ns)
     }
 
     fn is_opening(&self) -> bool {
@@ -295,9 +299,7 @@ impl Observatory {
         self.backfill = backfill;
         for (pages, side) in merged.stretches() {
             for event in pages {
-                if self.pending.as_ref().is_some_and(|p| event.time_ns > p.due_ns) {
-                    self.settle_pending(None);
-                }
+                self.attend_pending(event.time_ns)?;
                 self.kernel.page_event(*event, &mut self.ops);
                 let of = (event.order(), event.gfp);
                 self.taints.note_kernel(&mut self.kernel, event.time_ns, of, &mut self.ops);
@@ -339,16 +341,55 @@ impl Observatory {
         self.taints.note_kernel(&mut self.kernel, side.time_ns, of, &mut self.ops);
     }
 
+    /// Does what the snapshot that waits asks for at this time.
+    #[inline]
+    fn attend_pending(&mut self, time_ns: TimeNs) -> Result<(), ReplayError> {
+        while let Some(pending) = &self.pending
+            && time_ns > pending.next_ns
+        {
+            if pending.next_ns < pending.over_ns {
+                self.survey_pending()?;
+            } else {
+                self.settle_pending(None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Surveys all tracks beside the snapshot that waits, unless that was done.
+    fn survey_pending(&mut self) -> Result<(), ReplayError> {
+        self.flush()?;
+        let time_ns = self.time_ns;
+        let survey = |worker: &mut Worker| worker.survey(time_ns);
+        let policies = self.workers.iter_mut().map(survey).collect::<Result<_, _>>()?;
+        if let Some(pending) = &mut self.pending {
+            pending.tracks.get_or_insert_with(|| Tracks::new(&self.kernel, policies));
+            pending.next_ns = pending.over_ns;
+        }
+        Ok(())
+    }
+
     /// Compares with the snapshot that waits, if any.
-    fn settle_pending(&mut self, traced_until_ns: Option<TimeNs>) {
-        let Some(Pending { snapshot, .. }) = self.pending.take() else { return };
+    fn settle_pending(&mut self, traced_until_ns: Option<TimeNs>) -> Result<(), ReplayError> {
+        let unseen = self.pending.as_ref().is_some_and(|pending| pending.tracks.is_none());
+        if self.checkpoints.is_some() && unseen {
+            self.survey_pending()?;
+        }
+        let Some(Pending { snapshot, tracks, .. }) = self.pending.take() else { return Ok(()) };
         let lost = self.kernel.events().lost_events();
         let since = lost - self.lost_at_snapshot;
         self.lost_at_snapshot = lost;
         let fidelity = self.kernel.compare(&snapshot, traced_until_ns, since, &mut self.ops);
+        if let (Some(checkpoints), Some(tracks)) = (&mut self.checkpoints, tracks) {
+            let kernel = Survey::of_snapshot(&snapshot);
+            let managed_pages = snapshot.machine.managed_pages();
+            let fidelity = fidelity.clone();
+            checkpoints.push(Checkpoint { fidelity, kernel, managed_pages, tracks });
+        }
         self.fidelity.push(fidelity);
         let of = Default::default();
         self.taints.note_kernel(&mut self.kernel, snapshot.end_ns, of, &mut self.ops);
+        Ok(())
     }
 
     /// Hands the operations so far to the policy tracks.

@@ -14,6 +14,7 @@ use fragscope_trace::snapshot::Snapshot;
 
 use super::op::Op;
 use super::policy::{Identity, PolicyTrack};
+use super::survey::Survey;
 use super::tally::Tally;
 use crate::mm::allocator::{BuildError, PageAllocator};
 use crate::mm::free_path::Protocol;
@@ -53,6 +54,7 @@ pub struct PolicySample {
 enum Message {
     Ops(Arc<Vec<Op>>),
     Sample { reply: SyncSender<PolicySample>, with_blocks: bool },
+    Survey(TimeNs, SyncSender<Survey>),
 }
 
 /// A track's thread.
@@ -120,6 +122,16 @@ impl Worker {
         Ok(answer)
     }
 
+    /// Asks for a survey; as for [`Worker::ask`], it is of everything handed over before.
+    ///
+    /// # Errors
+    /// If the track has ended.
+    pub fn survey(&mut self, time_ns: TimeNs) -> Result<Survey, TrackError> {
+        let (reply, answer) = sync_channel(1);
+        self.send(Message::Survey(time_ns, reply))?;
+        answer.recv().map_err(|_| self.failure())
+    }
+
     fn send(&mut self, message: Message) -> Result<(), TrackError> {
         let sent = self.queue.as_ref().is_some_and(|queue| queue.send(message).is_ok());
         if sent { Ok(()) } else { Err(self.failure()) }
@@ -172,6 +184,11 @@ fn serve<A: PageAllocator>(
                 };
                 // Whoever asked may be gone.
                 let _ = reply.send(sample);
+            }
+            Message::Survey(time_ns, reply) => {
+                let order = machine.pageblock_order;
+                // The same.
+                let _ = reply.send(Survey::of_allocator(track.allocator(), order, time_ns));
             }
         }
     }

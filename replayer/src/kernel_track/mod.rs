@@ -232,6 +232,12 @@ impl KernelTrack {
         }
     }
 
+    /// A named counter of side events so far.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
+    }
+
     fn count(&mut self, name: &'static str, by: u64) {
         *self.counters.entry(name).or_default() += by;
     }

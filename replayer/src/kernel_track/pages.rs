@@ -256,6 +256,12 @@ impl PageTable {
         self.free_pages
     }
 
+    /// Pages that the recorder holds, as far as its allocations were traced. Counted anew.
+    #[must_use]
+    pub fn own_pages(&self) -> u64 {
+        self.states.iter().filter(|state| state.is_own()).count() as u64
+    }
+
     /// Pages by content for every region.
     #[must_use]
     pub fn regions(&self) -> Vec<RegionCensus> {

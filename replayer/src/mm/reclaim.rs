@@ -8,13 +8,14 @@
 use fragscope_trace::page::{Content, CpuId};
 
 use super::cache::Cache;
-use super::flags::{Mark, highest_zone};
+use super::flags::{AllocFlags, Mark, highest_zone};
 use super::flavour::{Flavour, Word};
 use super::frames::{Frame, FrameState, NOWHERE};
 use super::page_alloc::{Context, Mm};
 use super::placement::Placement;
 use super::request::FreeEntry;
-use super::zone::Zone;
+use super::watermark::Attempt;
+use super::zone::{Zone, ZoneFlags};
 
 /// `SWAP_CLUSTER_MAX`: pages per round of direct reclaim.
 const SWAP_CLUSTER_MAX: u32 = 32;
@@ -145,32 +146,64 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
     }
 
-    /// `wakeup_kswapd`: notes that a zone wants background work.
+    /// `wakeup_kswapd`: the zone's node begins background reclaim, unless it is balanced. Until
+    /// it is, its per-CPU lists are kept short.
     pub(super) fn wake_kswapd(&self, zone: &Zone<F>, order: u8) {
         self.buddy.counters.kswapd_wakeups.add(1);
+        let boosted = self.zones_below(zone).any(|other| other.boost.get() > 0);
+        if !boosted && self.is_balanced(zone, order) {
+            return;
+        }
         zone.kswapd_order.set(zone.kswapd_order.get().max(u32::from(order) + 1));
+        self.zones_below(zone).for_each(|other| other.set_flags(ZoneFlags::RECLAIM_ACTIVE));
+    }
+
+    /// Populated zones of the same node up to this one.
+    fn zones_below(&self, zone: &Zone<F>) -> impl Iterator<Item = &Zone<F>> {
+        let (node, highest) = (zone.node, zone.kind);
+        let below = move |other: &&Zone<F>| {
+            other.node == node && other.kind <= highest && other.managed.get() > 0
+        };
+        self.buddy.zones.iter().filter(below)
+    }
+
+    /// `pgdat_balanced`: whether some zone of the node that may serve such requests is above its
+    /// high watermark.
+    fn is_balanced(&self, zone: &Zone<F>, order: u8) -> bool {
+        let attempt = Attempt { order, highest: zone.kind, flags: AllocFlags::empty() };
+        self.zones_below(zone).any(|other| {
+            other.watermark_ok(&attempt, other.mark(Mark::High), other.free_pages.get())
+        })
     }
 
     /// `balance_pgdat`, once per tick for zones that asked. The pages that the kernel's own
     /// kswapd reclaimed are frees in the trace; what is left to model is reclaim up to the high
     /// watermark where that is switched on, the end of a boost, and the wake-up of compaction
-    /// that follows.
+    /// that follows once single pages are to be had again.
     pub(super) fn kswapd_tick(&self) {
         for zone in &self.buddy.zones {
             if zone.kswapd_order.get() == 0 {
                 continue;
             }
-            let order = (zone.kswapd_order.get() - 1) as u8;
-            zone.kswapd_order.set(0);
-            let boosted = zone.boost.get() > 0;
             if self.buddy.settings.kswapd_reclaim {
                 self.reclaim_to_high(zone);
             }
+            let boosted = zone.boost.get() > 0;
             zone.boost.set(0);
-            let order = if boosted { self.buddy.geometry.pageblock_order } else { order };
-            if order > 0 {
-                self.background_compact(zone, order);
+            if boosted || self.is_balanced(zone, 0) {
+                self.kswapd_sleeps(zone, boosted);
             }
+        }
+    }
+
+    /// Background reclaim is done: compaction makes blocks of what it freed.
+    fn kswapd_sleeps(&self, zone: &Zone<F>, boosted: bool) {
+        let order = (zone.kswapd_order.get() - 1) as u8;
+        zone.kswapd_order.set(0);
+        self.zones_below(zone).for_each(|other| other.clear_flags(ZoneFlags::RECLAIM_ACTIVE));
+        let order = if boosted { self.buddy.geometry.pageblock_order } else { order };
+        if order > 0 {
+            self.background_compact(zone, order);
         }
     }
 
