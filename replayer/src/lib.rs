@@ -25,8 +25,8 @@ pub mod diff;
 pub mod engine;
 #[cfg(feature = "analysis")]
 pub mod export;
-pub mod import;
 pub mod fidelity;
+pub mod import;
 pub mod kernel_track;
 #[cfg(feature = "locks")]
 pub mod locks;

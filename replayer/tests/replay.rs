@@ -258,6 +258,34 @@ fn without_snapshots() -> Vec<u8> {
 }
 
 #[test]
+fn fidelity_names_every_figure_and_its_null_model() {
+    let report = json(&["fidelity", TINY, "--json", "--granted", "none"]);
+    let fields = "free_pages_error_ratio buddy_free_error_ratio order_distance \
+         tainted_regions_kernel tainted_regions_stock tainted_regions_difference \
+         type_change_precision type_change_recall null_order_distance \
+         null_tainted_regions_difference unmatched_frees lost_events checkpoints criteria probe";
+    for field in fields.split_whitespace() {
+        assert!(report.get(field).is_some(), "{field} is missing");
+    }
+    assert_eq!(report["free_pages_error_ratio"], 0.0);
+    assert_eq!(report["checkpoints"].as_array().unwrap().len(), 1);
+    let text = printed(&["fidelity", TINY]);
+    for part in ["null model", "order distance", "precision", "recall", "unmatched frees", "holds:"]
+    {
+        assert!(text.contains(part), "{part} is missing from\n{text}");
+    }
+    assert_eq!(printed(&["fidelity", TINY]), text, "the same each time");
+}
+
+#[test]
+fn granted_pages_must_be_possible() {
+    for wrong in ["0x40001", "4GiB", ""] {
+        let (status, said) = failed(&["fidelity", TINY, "--granted", wrong]);
+        assert_eq!(status, 2, "{said}");
+    }
+}
+
+#[test]
 fn without_a_snapshot_only_the_kernel_can_be_shown() {
     let dir = tempfile::tempdir().unwrap();
     let path = in_file(dir.path(), "bare", &without_snapshots());

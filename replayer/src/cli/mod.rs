@@ -10,8 +10,8 @@ mod compare;
 mod diff;
 #[cfg(feature = "analysis")]
 mod export;
-mod import;
 mod fidelity;
+mod import;
 mod info;
 mod input;
 #[cfg(feature = "locks")]

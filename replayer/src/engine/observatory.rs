@@ -6,6 +6,7 @@ use fragscope_trace::event::{EventBatch, SideEvent, SideKind, TimeNs};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{End, Header};
 use fragscope_trace::machine::Machine;
+use fragscope_trace::page::Pfn;
 use fragscope_trace::region::floor_1g;
 use fragscope_trace::snapshot::Snapshot;
 use thiserror::Error;
@@ -68,6 +69,7 @@ pub struct Observatory {
     lost_at_snapshot: u64,
     fidelity: Vec<Fidelity>,
     checkpoints: Option<Vec<Checkpoint>>,
+    granted_1g: Option<Vec<Pfn>>,
     taints: TaintLog,
     kernel_divergence: Option<Divergence>,
     cost: Option<AgentCost>,
@@ -101,6 +103,7 @@ impl Observatory {
             lost_at_snapshot: 0,
             fidelity: Vec::new(),
             checkpoints: None,
+            granted_1g: None,
             taints: TaintLog::default(),
             kernel_divergence: None,
             cost: None,
@@ -146,6 +149,12 @@ impl Observatory {
     #[must_use]
     pub fn checkpoints(&self) -> &[Checkpoint] {
         self.checkpoints.as_deref().unwrap_or_default()
+    }
+
+    /// First frames of the real 1 GiB pages that the kernel gave at the end, if it was asked.
+    #[must_use]
+    pub fn granted_1g(&self) -> Option<&[Pfn]> {
+        self.granted_1g.as_deref()
     }
 
     /// Frees that no traced allocation explains.
@@ -326,6 +335,7 @@ impl Observatory {
                 let ours = self.kernel.pages().free_pages();
                 self.kernel_divergence = Some(Divergence::new(ours, kernel_free, managed));
             }
+            SideKind::Probe1g { pages, .. } => self.granted_1g = Some(pages.clone()),
             SideKind::Cost { cpu_ns, rss_bytes, ring_peak_permille } => {
                 let span = side.time_ns.saturating_sub(self.cost_at_ns).max(1);
                 self.cost_at_ns = side.time_ns;

@@ -17,5 +17,8 @@ pub mod study;
 pub mod table;
 pub mod verdict;
 
+#[cfg(test)]
+mod tests;
+
 pub use report::FidelityReport;
 pub use study::study;

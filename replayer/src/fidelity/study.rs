@@ -12,10 +12,9 @@ use super::measure::Measures;
 use super::probe::ProbeComparison;
 use super::report::FidelityReport;
 use crate::compare::CompareError;
-use crate::compare::passes::untraced;
 use crate::compare::trace_report::TraceReport;
 use crate::engine::checkpoint::Checkpoint;
-use crate::engine::drive::{DriveError, drive};
+use crate::engine::drive::{DriveError, drive, untraced};
 use crate::engine::observatory::Observatory;
 use crate::engine::survey::Survey;
 use crate::mm::settings::Settings;
@@ -44,7 +43,8 @@ impl<E: Into<DriveError>> From<E> for StudyError {
 }
 
 /// Measures a recording; `open` gives it from its beginning, each time it is called. `granted` are
-/// the 1 GiB pages that the kernel gave right after it, if that was tried.
+/// the 1 GiB pages that the kernel gave right after it, if that was tried and the recording does
+/// not say so itself.
 ///
 /// # Errors
 /// If it cannot be read or replayed, or has fewer than two snapshots.
@@ -53,7 +53,7 @@ pub fn study<R: Read>(
     settings: &Settings,
     granted: Option<&[Pfn]>,
 ) -> Result<FidelityReport, StudyError> {
-    let backfill = untraced(&open).map_err(StudyError::Replay)?;
+    let backfill = untraced(&mut open()?)?;
     let mut reader = open()?;
     let spec = TrackSpec { settings: settings.clone(), ..TrackSpec::as_found(TrackKind::Stock) };
     let mut observatory = Observatory::new(reader.header(), vec![spec])?;
@@ -66,7 +66,7 @@ pub fn study<R: Read>(
     let Some(last) = measures.last() else { return Err(StudyError::NoLaterSnapshot) };
     let trace = TraceReport::new(&observatory, None, reader.truncated());
     let closing = observatory.checkpoints().last();
-    let probe = granted.zip(closing).map(|(granted, closing)| {
+    let probe = observatory.granted_1g().or(granted).zip(closing).map(|(granted, closing)| {
         ProbeComparison::new(observatory.machine(), &closing.kernel.regions, granted)
     });
     Ok(FidelityReport::new(trace, last.clone(), measures, probe))
