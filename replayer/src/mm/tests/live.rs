@@ -15,6 +15,8 @@ struct ZoneInfo {
     node: u16,
     kind: Option<ZoneKind>,
     managed: u64,
+    /// Added to each mark that is printed.
+    boost: u64,
     marks: [u64; 3],
     protection: Vec<u64>,
     /// batch, high_min, high_max of the first pageset.
@@ -38,6 +40,7 @@ fn zoneinfo() -> Option<Vec<ZoneInfo>> {
         let value = value.trim_start_matches(':').trim();
         let number = || value.parse().unwrap_or(0);
         match name {
+            "boost" => zone.boost = number(),
             "min" => zone.marks[0] = number(),
             "low" => zone.marks[1] = number(),
             "high" if zone.cpus == 0 => zone.marks[2] = number(),
@@ -76,7 +79,8 @@ fn the_running_kernel_agrees() {
     for zone in &zones {
         let Some(kind) = zone.kind else { continue };
         let marks = watermarks(kind, zone.managed, lowmem, &tunables);
-        assert_eq!(zone.marks, [marks.min, marks.low, marks.high], "watermarks of {zone:?}");
+        let boosted = [marks.min, marks.low, marks.high].map(|mark| mark + zone.boost);
+        assert_eq!(zone.marks, boosted, "watermarks of {zone:?}");
         let mut of_node = [0; 4];
         for other in zones.iter().filter(|other| other.node == zone.node) {
             of_node[other.kind.map_or(0, |k| k as usize)] = other.managed;
