@@ -312,3 +312,88 @@ fn a_reader_that_leaves_is_no_failure() {
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn tracepoints_of_the_series_are_written_as_json_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    let file = path.to_str().unwrap();
+    let run = ["run", TINY, "--policy", "spb", "--json"];
+    let counters = |more: &[&str]| {
+        let comparison = json(&[&run[..], more].concat());
+        comparison["tracks"][0]["runs"][0]["counters"].clone()
+    };
+    let count = |what: &str| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["event"] == what).count() as u64
+    };
+    let all = counters(&["--events", file]);
+    let sum = |names: &[&str]| names.iter().filter_map(|n| all[n].as_u64()).sum::<u64>();
+    assert_eq!(count("spb_pb_taint"), sum(&["has_bits_set", "has_bits_cleared"]));
+    let outcomes = ["no_page", "pass_1", "pass_2", "pass_2b", "pass_2c", "pass_2d", "pass_3"];
+    assert_eq!(count("spb_alloc_walk"), sum(&outcomes) + sum(&["pass_4", "zone_fallback"]));
+    assert!(count("spb_alloc_walk") > 100);
+    counters(&["--events", file, "--event-names", "spb_pb_taint"]);
+    assert_eq!(count("spb_alloc_walk"), 0);
+    assert_eq!(count("spb_pb_taint"), sum(&["has_bits_set", "has_bits_cleared"]));
+
+    let (status, said) = failed(&[&run[..], &["--events", file, "--event-names", "tea"]].concat());
+    assert!(status == 2 && said.contains("spb_alloc_walk"), "{said}");
+    let (status, said) = failed(&[&run[..], &["--events", "/no/such/dir/file"]].concat());
+    assert!(status == 1 && said.contains("/no/such/dir/file"), "{said}");
+    let (status, said) = failed(&["run", TINY, "--policy", "stock", "--events", file]);
+    assert!(status == 2 && said.contains("--policy spb"), "{said}");
+}
+
+#[test]
+fn superpageblocks_and_free_lists_are_shown_at_the_end() {
+    let text = printed(&["run", TINY, "--policy", "spb", "--debugfs"]);
+    let zones = fragscope_replay::mm::spb::debugfs::parse(&text).unwrap();
+    assert_eq!(fragscope_replay::mm::spb::debugfs::print(&zones), text);
+    assert!(zones.iter().any(|zone| !zone.superpageblocks.is_empty()));
+    let shown = json(&["run", TINY, "--policy", "spb", "--debugfs", "--json"]);
+    let run = &shown["tracks"][0]["runs"][0];
+    let in_json = run["memory_files"]["superpageblocks"].as_array().unwrap();
+    assert_eq!(in_json.len(), zones.len());
+    let walks: u64 = run["superpageblock_visits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bucket| bucket["walks"].as_u64().unwrap())
+        .sum();
+    assert!(walks > 100, "the histogram is empty");
+    for policy in ["stock", "spb"] {
+        let text = printed(&["run", TINY, "--policy", policy, "--free-lists"]);
+        for part in ["zone    DMA32", "Free pages count per migrate type", "*4kB"] {
+            assert!(text.contains(part), "{part} is missing from\n{text}");
+        }
+    }
+    let (status, said) = failed(&["run", TINY, "--policy", "stock", "--debugfs"]);
+    assert!(status == 2 && said.contains("--policy spb"), "{said}");
+}
+
+/// Patch 34: page tables made movable (as an experiment) leave the policy less that taints.
+#[test]
+fn p34_retyped_allocations_are_movable() {
+    let unmovable = |more: &[&str]| {
+        let run = json(&[&["run", TINY, "--policy", "spb", "--json"], more].concat());
+        run["tracks"][0]["unmovable_pages"]["min"].as_u64().unwrap()
+    };
+    let retyped = unmovable(&["--retype-movable", "__pte_alloc"]);
+    assert!(retyped < unmovable(&[]), "{retyped} pages are still not movable");
+    let nobody = ["run", TINY, "--policy", "spb", "--retype-movable", "btrfs_alloc_tree"];
+    let (status, said) = failed(&nobody);
+    assert!(status == 1 && said.contains("btrfs_alloc_tree"), "{said}");
+}
+
+#[test]
+fn pages_of_a_gigabyte_are_asked_for_at_the_end() {
+    let run = json(&["run", TINY, "--policy", "spb", "--ask-1g", "3", "--json"]);
+    let asked = &run["tracks"][0]["runs"][0]["asked_1g"];
+    assert_eq!(asked["asked"], 3);
+    let obtainable = run["tracks"][0]["obtainable_1g"]["max"].as_u64().unwrap();
+    assert!(asked["obtained"].as_u64().unwrap() <= obtainable.max(3));
+    let (status, said) = failed(&["run", TINY, "--policy", "kernel", "--ask-1g", "3"]);
+    assert!(status == 2 && said.contains("--policy"), "{said}");
+}

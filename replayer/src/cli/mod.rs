@@ -8,6 +8,7 @@
 mod about;
 mod compare;
 mod diff;
+mod events;
 #[cfg(feature = "analysis")]
 mod export;
 mod fidelity;

@@ -1,12 +1,16 @@
 //! `fragscope-replay run`: one policy.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 
+use super::events::EventFile;
 use super::input::Input;
 use super::output::{self, Lines};
 use super::{PolicyArg, SettingsArgs, StartArg, TraceArg, usage};
 use crate::compare::lock_report::LockReport;
-use crate::compare::{Plan, compare, table};
+use crate::compare::{Comparison, Plan, compare, table};
+use crate::mm::spb::debugfs;
 use crate::observe::{StartState, TrackKind};
 use crate::start::TrackSpec;
 
@@ -26,6 +30,25 @@ pub(super) struct RunArgs {
     seed: u64,
     #[command(flatten)]
     settings: SettingsArgs,
+    /// Write the superpageblock series' tracepoints to this file, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+    /// Only these tracepoints, for example spb_pb_taint,spb_alloc_fall_through.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "events")]
+    event_names: Vec<String>,
+    /// Show superpageblocks at the end, as the series' debugfs file does.
+    #[arg(long)]
+    debugfs: bool,
+    /// Show free memory at the end, as buddyinfo, pagetypeinfo and the log's memory dump do.
+    #[arg(long)]
+    free_lists: bool,
+    /// Treat allocations as movable whose process or kernel stack has this in a name (what patch 34
+    /// does for btrfs).
+    #[arg(long, value_name = "TEXT")]
+    retype_movable: Option<String>,
+    /// Ask the policy for so many 1 GiB pages at the end.
+    #[arg(long, value_name = "PAGES", default_value_t = 0)]
+    ask_1g: u32,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -37,16 +60,39 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     if policy == TrackKind::Kernel && start != StartState::AsFound {
         return Err(usage("the kernel's own placement begins as found; use --start as-found"));
     }
+    if (args.debugfs || args.events.is_some()) && policy != TrackKind::Spb {
+        return Err(usage("only the superpageblock allocator has this; use --policy spb"));
+    }
+    if args.ask_1g > 0 && policy == TrackKind::Kernel {
+        return Err(usage(
+            "a recording cannot be asked for 1 GiB pages; use --policy stock or spb",
+        ));
+    }
+    if args.free_lists && policy == TrackKind::Kernel {
+        return Err(usage("the recording does not show the kernel's free lists; use --policy"));
+    }
     let settings = args.settings.resolve()?;
     let input = Input::new(&args.trace.trace)?;
     let spec = TrackSpec { policy, start, seed: args.seed, settings };
-    let mut comparison =
-        compare(|| input.open(), &Plan::one(spec)).with_context(|| input.name())?;
+    let events = args.events.as_ref().map(|path| EventFile::create(path, &args.event_names));
+    let events = events.transpose()?;
+    let plan = Plan {
+        files: args.debugfs || args.free_lists,
+        ask_1g: args.ask_1g,
+        retype: args.retype_movable.clone(),
+        recorder: events.as_ref().map(EventFile::recorder),
+        ..Plan::one(spec)
+    };
+    let mut comparison = compare(|| input.open(), &plan).with_context(|| input.name())?;
+    events.map_or(Ok(()), EventFile::finish)?;
     if policy != TrackKind::Kernel {
         comparison.tracks.retain(|track| track.policy == policy);
     }
     if args.json {
         return output::json(&comparison);
+    }
+    if plan.files {
+        return output::text_out(&files_text(args, &comparison));
     }
     let mut text = table::text(&comparison);
     if let Some(track) = comparison.tracks.first().and_then(|track| track.runs.first()) {
@@ -56,10 +102,32 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
             lines.raw(&format!("{name:<40} {value:>16}"));
         }
         lines.raw("");
+        if let Some(asked) = &track.asked_1g {
+            let (obtained, moved) = (asked.obtained, output::grouped(asked.moved_pages));
+            lines.raw(&format!("{obtained} of {} pages of 1 GiB obtained,", asked.asked));
+            let reclaimed = output::grouped(asked.reclaimed_pages);
+            lines.raw(&format!("by moving {moved} pages and reclaiming {reclaimed};"));
+            lines.raw(&format!("{} single pages found no target", asked.order_0_failures));
+            lines.raw("");
+        }
         for (name, count) in track.counters.iter().filter(|(_, count)| **count > 0) {
             lines.raw(&format!("{name:<40} {:>16}", output::grouped(*count)));
         }
         text += &lines.into_text();
     }
     output::text_out(&text)
+}
+
+/// The files that were asked for.
+fn files_text(args: &RunArgs, comparison: &Comparison) -> String {
+    let run = comparison.tracks.first().and_then(|track| track.runs.first());
+    let Some(files) = run.and_then(|run| run.memory_files.as_ref()) else { return String::new() };
+    let mut text = String::new();
+    if args.debugfs {
+        text += &debugfs::print(files.superpageblocks.as_deref().unwrap_or_default());
+    }
+    if args.free_lists {
+        text += &[&files.buddyinfo, "\n", &files.pagetypeinfo, "\n", &files.show_mem].concat();
+    }
+    text
 }

@@ -2,17 +2,20 @@
 
 use std::io::Read;
 
+use fragscope_trace::frame::Frame;
 use fragscope_trace::reader::{ReadError, TraceReader};
 use thiserror::Error;
 
 use super::report::Comparison;
 use super::trace_report::TraceReport;
-use super::track_report::TrackReport;
+use super::track_report::{Asked1g, TrackReport};
 use crate::engine::backfill::Backfill;
 use crate::engine::drive::{DriveError, drive, untraced};
 use crate::engine::observatory::{Observatory, ReplayError};
+use crate::engine::retype::Retype;
 use crate::engine::worker::PolicySample;
 use crate::mm::settings::Settings;
+use crate::mm::spb::event::Recorder;
 use crate::observe::{Sample, StartState, TrackKind};
 use crate::start::TrackSpec;
 
@@ -28,6 +31,12 @@ pub enum CompareError {
          policy can be replayed; `run --policy kernel` and `info` show what its events tell"
     )]
     NoSnapshot,
+    /// No allocation has such a maker.
+    #[error(
+        "no allocation in the trace has {0:?} in its process or kernel stack; contexts are \
+         recorded for non-movable allocations only, and not for those of interrupts"
+    )]
+    NothingToRetype(String),
 }
 
 impl From<ReadError> for CompareError {
@@ -52,6 +61,14 @@ pub struct Plan {
     pub at_once: usize,
     /// Puts untraced allocations back, which takes one more pass over the trace.
     pub backfill: bool,
+    /// Also shows free memory at the end as files of the kernel would.
+    pub files: bool,
+    /// 1 GiB pages to ask each policy for at the end.
+    pub ask_1g: u32,
+    /// Makes allocations movable whose process or stack has this in a name.
+    pub retype: Option<String>,
+    /// Takes the tracepoints of all policy tracks.
+    pub recorder: Option<Recorder>,
 }
 
 impl Plan {
@@ -68,14 +85,30 @@ impl Plan {
         add(StartState::AsFound, 0);
         (1..=seeds).for_each(|seed| add(StartState::FromBoot, seed));
         add(StartState::FromBootIdeal, 1);
-        Plan { tracks, at_once: at_once(), backfill: true }
+        Plan {
+            tracks,
+            at_once: at_once(),
+            backfill: true,
+            files: false,
+            ask_1g: 0,
+            retype: None,
+            recorder: None,
+        }
     }
 
     /// One policy alone.
     #[must_use]
     pub fn one(spec: TrackSpec) -> Plan {
         let tracks = if spec.policy == TrackKind::Kernel { Vec::new() } else { vec![spec] };
-        Plan { tracks, at_once: 1, backfill: true }
+        Plan {
+            tracks,
+            at_once: 1,
+            backfill: true,
+            files: false,
+            ask_1g: 0,
+            retype: None,
+            recorder: None,
+        }
     }
 }
 
@@ -105,6 +138,7 @@ pub fn reports<R: Read>(
     plan: &Plan,
 ) -> Result<(TraceReport, Vec<TrackReport>), CompareError> {
     let backfill = if plan.backfill { untraced(&mut open()?)? } else { Backfill::default() };
+    let retype = plan.retype.as_deref().map_or(Ok(Retype::default()), |t| found(&open, t))?;
     let mut groups: Vec<&[TrackSpec]> = plan.tracks.chunks(plan.at_once.max(1)).collect();
     if groups.is_empty() {
         groups.push(&[]);
@@ -114,6 +148,10 @@ pub fn reports<R: Read>(
         let mut reader = open()?;
         let mut observatory = Observatory::new(reader.header(), group.to_vec())?;
         observatory.set_backfill(backfill.clone());
+        observatory.set_retype(retype.clone());
+        if let Some(recorder) = &plan.recorder {
+            observatory.record_to(recorder.clone());
+        }
         drive(&mut reader, &mut observatory)?;
         if observatory.opened_with().is_none() && !group.is_empty() {
             return Err(CompareError::NoSnapshot);
@@ -125,10 +163,47 @@ pub fn reports<R: Read>(
             let trace = TraceReport::new(&observatory, divergence, reader.truncated());
             (trace, vec![kernel_report(&sample)])
         });
+        let from = tracks.len();
+        let asked = ask_1g(&mut observatory, plan.ask_1g)?;
         tracks.extend(policies.iter().map(|policy| policy_report(policy, &sample)));
+        tracks[from..].iter_mut().zip(asked).for_each(|(t, a)| t.asked_1g = Some(a));
+        if plan.files {
+            let files = observatory.memory_files()?;
+            tracks[from..].iter_mut().zip(files).for_each(|(t, f)| t.memory_files = Some(f));
+        }
     }
     // There is at least one group.
     outcome.ok_or(CompareError::NoSnapshot)
+}
+
+/// Asks all tracks for 1 GiB pages, and what that took; nothing if none are wanted.
+fn ask_1g(observatory: &mut Observatory, pages: u32) -> Result<Vec<Asked1g>, ReplayError> {
+    if pages == 0 {
+        return Ok(Vec::new());
+    }
+    let before = observatory.policy_samples()?;
+    let got = observatory.ask_1g(pages)?;
+    let after = observatory.policy_samples()?;
+    let cost = before.iter().zip(&after).zip(got);
+    Ok(cost.map(|((before, after), got)| Asked1g::new(pages, got, before, after)).collect())
+}
+
+/// A pass that looks for allocations to be made movable.
+fn found<R: Read>(
+    open: impl Fn() -> Result<TraceReader<R>, ReadError>,
+    text: &str,
+) -> Result<Retype, CompareError> {
+    let (mut reader, mut retype) = (open()?, Retype::new(text));
+    while let Some(frame) = reader.next_frame()? {
+        if let Frame::Events(batch) = frame {
+            retype.note(&batch);
+            reader.recycle(batch);
+        }
+    }
+    if retype.is_empty() {
+        return Err(CompareError::NothingToRetype(text.to_owned()));
+    }
+    Ok(retype)
 }
 
 fn kernel_report(sample: &Sample) -> TrackReport {

@@ -8,8 +8,46 @@ use serde::Serialize;
 use super::lock_report::LockReport;
 use crate::engine::tally::OrderTally;
 use crate::engine::worker::PolicySample;
+use crate::mm::allocator::MemoryFiles;
 use crate::mm::free_path::Protocol;
+use crate::mm::spb::visits::VisitBucket;
 use crate::observe::{EventTotals, StartState, TrackKind, TrackSample};
+
+/// What became of 1 GiB pages that were asked for at the end, after all other figures were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Asked1g {
+    /// Asked for, one after the other.
+    pub asked: u32,
+    /// Obtained.
+    pub obtained: u32,
+    /// Pages moved for it.
+    pub moved_pages: u64,
+    /// Pages reclaimed for it.
+    pub reclaimed_pages: u64,
+    /// Single pages for which no target was found meanwhile.
+    pub order_0_failures: u64,
+}
+
+impl Asked1g {
+    /// From samples before and after.
+    #[must_use]
+    pub fn new(asked: u32, obtained: u32, before: &PolicySample, after: &PolicySample) -> Asked1g {
+        let count = |sample: &PolicySample, name: &str| {
+            sample.track.counters.get(name).copied().unwrap_or(0)
+        };
+        let grown = |name: &str| count(after, name) - count(before, name);
+        Asked1g {
+            asked,
+            obtained,
+            moved_pages: grown("pages_moved"),
+            reclaimed_pages: RECLAIMED.into_iter().map(grown).sum(),
+            order_0_failures: grown("migrate_failed"),
+        }
+    }
+}
+
+/// Counters of pages that a policy reclaimed.
+const RECLAIMED: [&str; 3] = ["reclaimed_file", "reclaimed_movable", "reclaimed_anon"];
 
 /// One track. Counts ending in `_1g` are of 1 GiB regions; see [`fragscope_trace::region`] for
 /// their definitions.
@@ -73,6 +111,22 @@ pub struct TrackReport {
     pub locks: Option<LockReport>,
     /// The track's own counters.
     pub counters: BTreeMap<String, u64>,
+    /// Superpageblocks looked at by each search for a block (superpageblock allocator only).
+    pub superpageblock_visits: Vec<VisitBucket>,
+    /// 1 GiB pages asked for at the end, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_1g: Option<Asked1g>,
+    /// Free memory at the end, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_files: Option<MemoryFiles>,
+}
+
+/// The histogram in a track's counters, ascending.
+fn visits(counters: &BTreeMap<String, u64>) -> Vec<VisitBucket> {
+    let bucket = |(name, walks): (&String, &u64)| VisitBucket::from_counter(name, *walks);
+    let mut buckets: Vec<_> = counters.iter().filter_map(bucket).filter(|b| b.walks > 0).collect();
+    buckets.sort_by_key(|bucket| bucket.from);
+    buckets
 }
 
 impl TrackReport {
@@ -111,15 +165,15 @@ impl TrackReport {
             refused: count("replay_refused"),
             dropped_pages: count("replay_dropped_pages"),
             moved_pages: count(if is_kernel { "pgmigrate_success" } else { "pages_moved" }),
-            reclaimed_pages: ["reclaimed_file", "reclaimed_movable", "reclaimed_anon"]
-                .into_iter()
-                .map(count)
-                .sum(),
+            reclaimed_pages: RECLAIMED.into_iter().map(count).sum(),
             lost_events: events.lost_events(),
             free_blocks: track.free_blocks.clone(),
             orders: BTreeMap::new(),
             locks: None,
+            superpageblock_visits: visits(&track.counters),
             counters: track.counters.clone(),
+            asked_1g: None,
+            memory_files: None,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod op;
 pub mod opening;
 pub mod policy;
 pub mod read_times;
+pub mod retype;
 pub mod sampled;
 pub mod survey;
 pub mod taints;

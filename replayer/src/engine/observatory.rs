@@ -15,12 +15,14 @@ use super::backfill::Backfill;
 use super::checkpoint::{Checkpoint, Pending, Tracks};
 use super::op::Op;
 use super::opening::Opening;
+use super::retype::Retype;
 use super::survey::Survey;
 use super::taints::TaintLog;
 use super::worker::{PolicySample, TrackError, Worker};
 use crate::kernel_track::fidelity::Fidelity;
 use crate::kernel_track::{KernelTrack, UnmatchedFree};
-use crate::mm::allocator::BuildError;
+use crate::mm::allocator::{BuildError, MemoryFiles};
+use crate::mm::spb::event::Recorder;
 use crate::observe::{
     AgentCost, BlockChanges, Divergence, Release, Sample, StartState, TaintEvent, TrackKind,
 };
@@ -65,6 +67,8 @@ pub struct Observatory {
     workers: Vec<Worker>,
     ops: Vec<Op>,
     backfill: Backfill,
+    recorder: Option<Recorder>,
+    retype: Retype,
     pending: Option<Pending>,
     lost_at_snapshot: u64,
     fidelity: Vec<Fidelity>,
@@ -99,6 +103,8 @@ impl Observatory {
             workers: Vec::new(),
             ops: Vec::new(),
             backfill: Backfill::default(),
+            recorder: None,
+            retype: Retype::default(),
             pending: None,
             lost_at_snapshot: 0,
             fidelity: Vec::new(),
@@ -133,6 +139,16 @@ impl Observatory {
     /// Puts untraced allocations back that a first pass over the trace found.
     pub fn set_backfill(&mut self, backfill: Backfill) {
         self.backfill = backfill;
+    }
+
+    /// Sends the tracepoints of the policy tracks that are to begin to `recorder`.
+    pub fn record_to(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Makes allocations movable that a first pass over the trace found.
+    pub fn set_retype(&mut self, retype: Retype) {
+        self.retype = retype;
     }
 
     /// Keeps what a second pass needs, for [`Observatory::take_unmatched`].
@@ -294,8 +310,10 @@ impl Observatory {
         }
         self.kernel.open(&snapshot);
         let machine = Arc::new(snapshot.machine.clone());
-        let spawn =
-            |spec: TrackSpec| Worker::spawn(spec, Arc::clone(&machine), Arc::clone(&snapshot));
+        let recorder = self.recorder.clone();
+        let spawn = |spec: TrackSpec| {
+            Worker::spawn(spec, Arc::clone(&machine), Arc::clone(&snapshot), recorder.clone())
+        };
         self.workers = std::mem::take(&mut self.specs).into_iter().map(spawn).collect();
         self.time_ns = self.time_ns.max(snapshot.end_ns);
         self.opened_with = Some(snapshot);
@@ -309,7 +327,9 @@ impl Observatory {
         for (pages, side) in merged.stretches() {
             for event in pages {
                 self.attend_pending(event.time_ns)?;
+                let from = self.ops.len();
                 self.kernel.page_event(*event, &mut self.ops);
+                self.retype.apply(event, &mut self.ops[from..]);
                 let of = (event.order(), event.gfp);
                 self.taints.note_kernel(&mut self.kernel, event.time_ns, of, &mut self.ops);
             }
@@ -441,6 +461,36 @@ impl Observatory {
             samples.push(sample);
         }
         Ok(samples)
+    }
+
+    /// Free memory of the policy tracks as files of the kernel would show it, in the order of
+    /// their specs.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn memory_files(&mut self) -> Result<Vec<MemoryFiles>, ReplayError> {
+        self.flush()?;
+        let mut files = Vec::new();
+        for worker in &mut self.workers {
+            let answer = worker.ask_files()?;
+            files.push(answer.recv().map_err(|_| worker.failure())?);
+        }
+        Ok(files)
+    }
+
+    /// Asks each policy track for 1 GiB pages, which it keeps. How many each got, in the order of
+    /// their specs.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn ask_1g(&mut self, pages: u32) -> Result<Vec<u32>, ReplayError> {
+        self.flush()?;
+        let mut got = Vec::new();
+        for worker in &mut self.workers {
+            let answer = worker.ask_1g(pages)?;
+            got.push(answer.recv().map_err(|_| worker.failure())?);
+        }
+        Ok(got)
     }
 
     /// Everything at this time. Before the opening snapshot there are no tracks.

@@ -6,6 +6,7 @@
 //!
 //! [`Frames::place`]: crate::mm::frames::Frames::place
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use fragscope_trace::event::TimeNs;
@@ -28,6 +29,9 @@ use crate::observe::{
 
 /// log2 of the virtual nanoseconds between two calls of [`PageAllocator::advance`]: about 1 ms.
 const ADVANCE_SHIFT: u32 = 20;
+
+/// Order of a 1 GiB page.
+const GIGANTIC_ORDER: u8 = 18;
 
 /// Taint events kept until somebody takes them; later ones are only in the counters.
 const TAINTS_MAX: usize = 1 << 16;
@@ -374,6 +378,19 @@ impl<A: PageAllocator> PolicyTrack<A> {
                 placements: Vec::new(),
             });
         }
+    }
+
+    /// Asks for so many 1 GiB pages, as somebody who writes to `nr_hugepages` does: one after the
+    /// other, on the CPUs in turn, until one is refused by all nodes. They stay allocated.
+    pub fn ask_1g(&mut self, pages: u32) -> u32 {
+        let cpus = &self.machine.cpus;
+        let nodes: BTreeSet<u16> = cpus.iter().map(|cpu| cpu.node).collect();
+        let first = |node| cpus.iter().find(|cpu| cpu.node == node).map(|cpu| cpu.id);
+        let askers: Vec<CpuId> = nodes.into_iter().filter_map(first).collect();
+        let one = |cpu: &CpuId| {
+            self.allocator.alloc_contig(GIGANTIC_ORDER, *cpu, Content::Hugetlb).is_some()
+        };
+        (0..pages).take_while(|_| askers.iter().any(one)).count() as u32
     }
 
     /// The track now.

@@ -16,8 +16,9 @@ use super::op::Op;
 use super::policy::{Identity, PolicyTrack};
 use super::survey::Survey;
 use super::tally::Tally;
-use crate::mm::allocator::{BuildError, PageAllocator};
+use crate::mm::allocator::{BuildError, MemoryFiles, PageAllocator};
 use crate::mm::free_path::Protocol;
+use crate::mm::spb::event::Recorder;
 use crate::mm::virtual_hold::Stranded;
 use crate::mm::{SpbMm, StockMm};
 use crate::observe::{BlockCensus, Divergence, Placement, TaintEvent, TrackKind, TrackSample};
@@ -55,6 +56,8 @@ enum Message {
     Ops(Arc<Vec<Op>>),
     Sample { reply: SyncSender<PolicySample>, with_blocks: bool },
     Survey(TimeNs, SyncSender<Survey>),
+    Files(SyncSender<MemoryFiles>),
+    Ask1g(u32, SyncSender<u32>),
 }
 
 /// A track's thread.
@@ -83,16 +86,23 @@ pub enum TrackError {
 }
 
 impl Worker {
-    /// Begins a track in its start state.
+    /// Begins a track in its start state. From then on its policy's tracepoints go to `recorder`.
     #[must_use]
-    pub fn spawn(spec: TrackSpec, machine: Arc<Machine>, snapshot: Arc<Snapshot>) -> Worker {
+    pub fn spawn(
+        spec: TrackSpec,
+        machine: Arc<Machine>,
+        snapshot: Arc<Snapshot>,
+        recorder: Option<Recorder>,
+    ) -> Worker {
         let (queue, inbox) = sync_channel(QUEUE_BATCHES);
         let of_thread = spec.clone();
         let thread = std::thread::spawn(move || match of_thread.policy {
-            TrackKind::Spb => serve::<SpbMm>(&of_thread, &machine, &snapshot, &inbox),
+            TrackKind::Spb => {
+                serve::<SpbMm>(&of_thread, &machine, &snapshot, recorder.as_ref(), &inbox)
+            }
             // The kernel's requests, placed anew, are what the stock model places.
             TrackKind::Stock | TrackKind::Kernel => {
-                serve::<StockMm>(&of_thread, &machine, &snapshot, &inbox)
+                serve::<StockMm>(&of_thread, &machine, &snapshot, recorder.as_ref(), &inbox)
             }
         });
         Worker { spec, queue: Some(queue), thread: Some(thread) }
@@ -132,6 +142,26 @@ impl Worker {
         answer.recv().map_err(|_| self.failure())
     }
 
+    /// Asks for the files that show free memory, as [`Worker::ask`] does for a sample.
+    ///
+    /// # Errors
+    /// If the track has ended.
+    pub fn ask_files(&mut self) -> Result<Receiver<MemoryFiles>, TrackError> {
+        let (reply, answer) = sync_channel(1);
+        self.send(Message::Files(reply))?;
+        Ok(answer)
+    }
+
+    /// Asks the track's allocator for 1 GiB pages, which it keeps; the answer is how many it got.
+    ///
+    /// # Errors
+    /// If the track has ended.
+    pub fn ask_1g(&mut self, pages: u32) -> Result<Receiver<u32>, TrackError> {
+        let (reply, answer) = sync_channel(1);
+        self.send(Message::Ask1g(pages, reply))?;
+        Ok(answer)
+    }
+
     fn send(&mut self, message: Message) -> Result<(), TrackError> {
         let sent = self.queue.as_ref().is_some_and(|queue| queue.send(message).is_ok());
         if sent { Ok(()) } else { Err(self.failure()) }
@@ -161,9 +191,13 @@ fn serve<A: PageAllocator>(
     spec: &TrackSpec,
     machine: &Machine,
     snapshot: &Snapshot,
+    recorder: Option<&Recorder>,
     inbox: &Receiver<Message>,
 ) -> Result<(), BuildError> {
-    let (allocator, fill) = start::build::<A>(spec, machine, snapshot)?;
+    let (mut allocator, fill) = start::build::<A>(spec, machine, snapshot)?;
+    if let Some(recorder) = recorder {
+        allocator.record_to(recorder);
+    }
     let identity = Identity { kind: spec.policy, start: spec.start };
     let mut track = PolicyTrack::new(identity, allocator, machine);
     while let Ok(message) = inbox.recv() {
@@ -189,6 +223,12 @@ fn serve<A: PageAllocator>(
                 let order = machine.pageblock_order;
                 // The same.
                 let _ = reply.send(Survey::of_allocator(track.allocator(), order, time_ns));
+            }
+            Message::Files(reply) => {
+                let _ = reply.send(track.allocator().memory_files());
+            }
+            Message::Ask1g(pages, reply) => {
+                let _ = reply.send(track.ask_1g(pages));
             }
         }
     }

@@ -16,6 +16,7 @@ use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{Content, CpuId, Migratetype, PfnRange};
 use fragscope_trace::region::RegionCensus;
 use fragscope_trace::snapshot::Snapshot;
+use serde::Serialize;
 use thiserror::Error;
 
 use super::flavour::Flavour;
@@ -24,6 +25,8 @@ use super::free_path::Protocol;
 use super::geometry::{PageblockId, RegionId};
 use super::request::{FreeEntry, Refusal, Request};
 use super::settings::Settings;
+use super::spb::debugfs::DebugfsZone;
+use super::spb::event::Recorder;
 use super::virtual_hold::Stranded;
 
 /// A machine that cannot be modelled.
@@ -76,6 +79,19 @@ pub struct TaintChange {
     pub frame: Frame,
     /// Tainted, or clean again.
     pub tainted: bool,
+}
+
+/// Free memory as files of the kernel show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryFiles {
+    /// `/proc/buddyinfo`
+    pub buddyinfo: String,
+    /// `/proc/pagetypeinfo`
+    pub pagetypeinfo: String,
+    /// Lines of free blocks in the log, as `show_mem` writes them.
+    pub show_mem: String,
+    /// The series' debugfs file, where there are superpageblocks.
+    pub superpageblocks: Option<Vec<DebugfsZone>>,
 }
 
 /// One page allocator over one machine.
@@ -195,6 +211,12 @@ pub trait PageAllocator: Sized {
 
     /// Pages that wait on lock-free lists of other CPUs.
     fn stranded(&self) -> Stranded;
+
+    /// What the kernel's files would show of free memory now.
+    fn memory_files(&self) -> MemoryFiles;
+
+    /// Sends the policy's own tracepoints to `recorder` from now on, if it has any.
+    fn record_to(&mut self, recorder: &Recorder);
 
     /// Regions that the SPB series would call tainted by the has-bits of their pageblocks, or
     /// `None` where the policy keeps no such bits.

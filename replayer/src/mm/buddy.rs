@@ -193,7 +193,10 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
     /// `__del_page_from_free_list`: the head becomes an inner frame of nothing in particular.
     #[inline]
     pub fn del_from_list(&self, zone: &Zone<F>, frame: Frame, order: u8, migratetype: Migratetype) {
-        debug_assert_eq!(self.frames.word(frame), FrameWord::buddy(order, migratetype));
+        debug_assert_eq!(
+            self.frames.word(frame).with_marks(Mark::empty()),
+            FrameWord::buddy(order, migratetype)
+        );
         self.frames.unlink(frame);
         self.frames.set_word(frame, FrameWord::free_tail());
         zone.uncount_block(order, migratetype);

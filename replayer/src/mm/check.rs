@@ -137,7 +137,9 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
             self.frames.check_list(list);
             for frame in self.frames.iter(list) {
                 let word = self.frames.word(frame);
-                assert_eq!(word, FrameWord::buddy(order, migratetype), "{frame:#x} on its list");
+                let reported = word.marks() & Mark::REPORTED;
+                let listed = FrameWord::buddy(order, migratetype).with_marks(reported);
+                assert_eq!(word, listed, "{frame:#x} on its list");
                 assert!(self.geometry.in_zone(frame, zone.id), "{frame:#x} in {:?}", zone.id);
                 let own = self.placement.list(zone, frame, order, migratetype);
                 assert_eq!(own, list, "list of {frame:#x}");

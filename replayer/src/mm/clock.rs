@@ -25,12 +25,19 @@ pub struct Clock<F: Flavour> {
     next_tick: F::U64,
     next_decay: F::U64,
     next_kcompactd: F::U64,
+    next_reporting: F::U64,
 }
 
 impl<F: Flavour> Default for Clock<F> {
     fn default() -> Self {
         let word = F::U64::default;
-        Clock { now: word(), next_tick: word(), next_decay: word(), next_kcompactd: word() }
+        Clock {
+            now: word(),
+            next_tick: word(),
+            next_decay: word(),
+            next_kcompactd: word(),
+            next_reporting: word(),
+        }
     }
 }
 
@@ -83,6 +90,11 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         let interval = settings.kcompactd_interval_ms;
         if due::<F>(&self.clock.next_kcompactd, interval, now) > 0 {
             self.kcompactd_tick();
+        }
+        if due::<F>(&self.clock.next_reporting, settings.page_reporting_ms, now) > 0 {
+            for zone in &self.buddy.zones {
+                self.buddy.report_free_pages(zone);
+            }
         }
         P::tick(self, now);
     }

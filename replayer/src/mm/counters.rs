@@ -102,6 +102,7 @@ counters! {
     blocks_moved: "blocks migrated to another frame";
     contig_attempts: "contiguous ranges tried";
     contig_success: "contiguous ranges obtained";
+    reported_blocks: "free blocks that page reporting handed over";
     oom: "requests for which the kernel would have killed a process";
     grown_pages: "pages given to the allocator after the start";
     shrunk_pages: "pages taken away";

@@ -79,6 +79,8 @@ bitflags::bitflags! {
         const INFERRED = 1 << 4;
         /// Reclaimed by the model although the kernel kept it.
         const RECLAIMED = 1 << 5;
+        /// `PageReported`: a listed free block that the host was told of.
+        const REPORTED = 1 << 6;
     }
 }
 

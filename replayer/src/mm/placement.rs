@@ -20,6 +20,8 @@ use super::page_alloc::Mm;
 use super::request::{Entry, Request};
 use super::rmqueue::{self, RmqueueMode};
 use super::settings::Settings;
+use super::spb::debugfs::DebugfsZone;
+use super::spb::event::Recorder;
 use super::zone::Zone;
 
 /// What becomes of a request after every zone failed it (`get_page_from_freelist`, end of list).
@@ -31,6 +33,19 @@ pub enum Relax {
     GiveUp,
     /// The policy refuses the request although it could be served.
     Refuse,
+}
+
+/// Who walks the free lists without taking from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// `/proc/pagetypeinfo` (patch 14).
+    Statistics,
+    /// Free page reporting (patch 29).
+    Reporting,
+    /// `show_mem` (patch 30).
+    ShowMem,
+    /// Hibernation (patch 33).
+    Hibernation,
 }
 
 /// A placement policy.
@@ -63,6 +78,17 @@ pub trait Placement<F: Flavour>: Sized + Debug {
         order: u8,
         migratetype: Migratetype,
     ) -> impl Iterator<Item = ListId>;
+
+    /// Those of them that a reader finds.
+    fn lists_for(
+        buddy: &Buddy<F, Self>,
+        zone: &Zone<F>,
+        order: u8,
+        migratetype: Migratetype,
+        _reader: Reader,
+    ) -> impl Iterator<Item = ListId> {
+        Self::lists(buddy, zone, order, migratetype)
+    }
 
     // Bookkeeping.
 
@@ -290,6 +316,14 @@ pub trait Placement<F: Flavour>: Sized + Debug {
 
     /// Adds the policy's own counters.
     fn counters(_buddy: &Buddy<F, Self>, _into: &mut BTreeMap<String, u64>) {}
+
+    /// The series' debugfs file, if the policy has superpageblocks.
+    fn superpageblocks(_buddy: &Buddy<F, Self>) -> Option<Vec<DebugfsZone>> {
+        None
+    }
+
+    /// Sends the policy's tracepoints to `recorder` from now on.
+    fn record_to(&mut self, _recorder: &Recorder) {}
 
     /// Regions tainted by has-bits, if the policy keeps them.
     fn has_bit_tainted(_buddy: &Buddy<F, Self>) -> Option<u64> {

@@ -186,6 +186,8 @@ settings! {
         "vm.compaction_proactiveness, 0 to 100; 0 switches proactive compaction off";
     extfrag_threshold: Option<u64> = None, Read, "mm/compaction.c: sysctl_extfrag_threshold (500)",
         "fragmentation index in 1/1000 below which a failure is lack of memory";
+    nofragment_needs_dma32: bool = true, Read, "mm/page_alloc.c: alloc_flags_nofragment",
+        "on machines of several nodes, requests begin with NOFRAGMENT on nodes with a DMA32 zone only";
     // What a model may vary.
     host_watermarks: bool = true, Model, "/proc/zoneinfo of the traced host",
         "take watermarks and lowmem reserves from the trace where it has them";
@@ -206,6 +208,11 @@ settings! {
         "compact directly when a high-order request fails";
     kcompactd_interval_ms: u64 = 500, Read, "mm/compaction.c: kcompactd",
         "virtual time between checks of the proactive compactor; 0 switches it off";
+    // Free page reporting: both policies.
+    page_reporting_ms: u64 = 0, Model, "on only in a guest whose host asks; there 2000",
+        "virtual time between rounds of free page reporting; 0 switches it off";
+    reporting_budget_per_list: bool = true, Infer, "the diff of patch 29 was not readable",
+        "a round of reporting has a budget for each list (off: for each order and type of a zone)";
     // The model's own reclaim: the kernel's reclaim is in the trace already.
     direct_reclaim: bool = true, Model, "reclaim beyond what the trace shows",
         "drop file pages when a request that may reclaim would fail otherwise";
@@ -258,8 +265,14 @@ settings! {
         "borrow single blocks across types inside tainted superpageblocks (passes 2c and 2d)";
     p28: bool = true, Read, "patch 28",
         "shrink slab, and try to defragment, when a tainted superpageblock runs low";
+    p29: bool = true, Read, "patch 29",
+        "free page reporting walks the lists of superpageblocks (off: the zone's own only)";
+    p30: bool = true, Read, "patch 30",
+        "show_mem reads its letters off the lists of superpageblocks (off: off the zone's own)";
     p31: bool = true, Read, "patch 31",
         "remember the superpageblock that served last, per CPU and per zone";
+    p33: bool = true, Read, "patch 33",
+        "hibernation finds free pages on the lists of superpageblocks (off: on the zone's own)";
     p35: bool = true, Read, "patch 35",
         "refuse an optional high order when tainted superpageblocks could serve a lower one";
     p36: bool = true, Read, "patch 36",
@@ -333,6 +346,8 @@ settings! {
         "above 1 GiB the following superpageblocks must be obtainable as well";
     hint_any_category: bool = true, Infer, "no category check was seen",
         "a hint may lead into a superpageblock of the other category";
+    hint_hits_refresh: bool = false, Infer, "only the walk of pass 1 was seen to write hints",
+        "a request that a hint served renews this CPU's hint and the zone's";
     highatomic_relabels: bool = true, Infer, "final v2 page_alloc.c: passes 2, 2b, 2d",
         "high-order atomic requests relabel and borrow in tainted superpageblocks";
     cma_prefers_tainted: bool = true, Infer, "the movable test is false for CMA",

@@ -8,19 +8,20 @@ use fragscope_trace::page::{Content, CpuId, Migratetype, PfnRange};
 use fragscope_trace::region::RegionCensus;
 use fragscope_trace::snapshot::Snapshot;
 
-use super::allocator::{BuildError, FreeError, PageAllocator, TaintChange};
+use super::allocator::{BuildError, FreeError, MemoryFiles, PageAllocator, TaintChange};
 use super::buddy::Buddy;
 use super::cache::Cache;
 use super::clock::Clock;
 use super::flavour::Flavour;
 use super::frames::{Frame, Frames};
 use super::free_path::Protocol;
-use super::geometry::{Geometry, PageblockId, RegionId};
+use super::geometry::{PageblockId, RegionId};
 use super::page_alloc::Mm;
 use super::placement::Placement;
 use super::request::{FreeEntry, Refusal, Request};
 use super::sequence::UpdateSequence;
 use super::settings::Settings;
+use super::spb::event::Recorder;
 use super::virtual_hold::Stranded;
 
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> {
@@ -32,7 +33,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         let nodes = buddy.geometry.nodes.len();
         let words = |n: usize| std::iter::repeat_with(F::U32::default).take(n).collect();
         Ok(Mm {
-            nofragment: (0..nodes).map(|node| begins_nofragment(&buddy.geometry, node)).collect(),
+            nofragment: (0..nodes).map(|node| begins_nofragment(&buddy, node)).collect(),
             cpus_by_node: std::iter::repeat_with(F::U64::default).take(nodes).collect(),
             cpu_runs: words(machine.cpus.len()),
             proactive_wait: words(nodes),
@@ -160,6 +161,19 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.cache.stranded(&self.buddy)
     }
 
+    fn memory_files(&self) -> MemoryFiles {
+        MemoryFiles {
+            buddyinfo: self.buddy.buddyinfo(),
+            pagetypeinfo: self.buddy.pagetypeinfo(),
+            show_mem: self.buddy.show_mem(),
+            superpageblocks: P::superpageblocks(&self.buddy),
+        }
+    }
+
+    fn record_to(&mut self, recorder: &Recorder) {
+        self.buddy.placement.record_to(recorder);
+    }
+
     fn has_bit_tainted_1g(&self) -> Option<u64> {
         P::has_bit_tainted(&self.buddy)
     }
@@ -186,9 +200,12 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
 }
 
 /// Whether requests that prefer the NORMAL zone of a node begin with NOFRAGMENT: on a machine of
-/// one node always, else where the node has a DMA32 zone to fall back to.
-fn begins_nofragment(geometry: &Geometry, node: usize) -> bool {
+/// one node always, else where the node has a DMA32 zone to fall back to (or everywhere, by
+/// setting `nofragment_needs_dma32`).
+fn begins_nofragment<F: Flavour, P: Placement<F>>(buddy: &Buddy<F, P>, node: usize) -> bool {
+    let geometry = &buddy.geometry;
     let own = &geometry.nodes[node].zonelist[..geometry.nodes[node].own];
     let kind = |id: &super::geometry::ZoneId| geometry.zones[usize::from(id.0)].kind;
-    geometry.nodes.len() == 1 || own.iter().any(|id| kind(id) == ZoneKind::Dma32)
+    let everywhere = geometry.nodes.len() == 1 || !buddy.settings.nofragment_needs_dma32;
+    everywhere || own.iter().any(|id| kind(id) == ZoneKind::Dma32)
 }

@@ -65,7 +65,15 @@ pub fn run<R: Read>(
     plan: &SweepPlan,
 ) -> Result<Vec<Run>, CompareError> {
     let (names, tracks): (Vec<String>, Vec<TrackSpec>) = plan.tracks().into_iter().unzip();
-    let plan = Plan { tracks, at_once: plan.at_once, backfill: true };
+    let plan = Plan {
+        tracks,
+        at_once: plan.at_once,
+        backfill: true,
+        files: false,
+        ask_1g: 0,
+        retype: None,
+        recorder: None,
+    };
     let (_, reports) = reports(open, &plan)?;
     // The kernel's own track comes first and has no settings.
     let runs = names.into_iter().zip(reports.into_iter().skip(1));

@@ -4,7 +4,7 @@
 //! named by their position in the machine.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::gfp::Gfp;
@@ -240,10 +240,35 @@ pub enum SpbEvent {
     },
 }
 
+impl SpbEvent {
+    /// Names of all tracepoints of the series.
+    pub const NAMES: [&'static str; 6] = [
+        "spb_pb_taint",
+        "spb_claim_block_refused",
+        "spb_evacuate_for_order_done",
+        "spb_alloc_atomic_relax",
+        "spb_alloc_walk",
+        "spb_alloc_fall_through",
+    ];
+
+    /// Name of its tracepoint.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        SpbEvent::NAMES[match self {
+            SpbEvent::SpbPbTaint { .. } => 0,
+            SpbEvent::SpbClaimBlockRefused { .. } => 1,
+            SpbEvent::SpbEvacuateForOrderDone { .. } => 2,
+            SpbEvent::SpbAllocAtomicRelax { .. } => 3,
+            SpbEvent::SpbAllocWalk { .. } => 4,
+            SpbEvent::SpbAllocFallThrough { .. } => 5,
+        }]
+    }
+}
+
 /// An event with its place and virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordedEvent {
-    /// When.
+    /// When: the workers' tick before it, every 10 ms of virtual time.
     pub time_ns: TimeNs,
     /// Position of the zone in the machine.
     pub zone: u16,
@@ -252,19 +277,65 @@ pub struct RecordedEvent {
     pub event: SpbEvent,
 }
 
-/// Takes recorded events, in order.
+/// Where a recorder brings its events.
+type Sink = Box<dyn FnMut(&[RecordedEvent]) + Send>;
+
+/// Events that a recorder with a sink keeps at most.
+const KEPT_MAX: usize = 4096;
+
+#[derive(Default)]
+struct Recorded {
+    events: Vec<RecordedEvent>,
+    sink: Option<Sink>,
+}
+
+impl std::fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recorded {{ {} events }}", self.events.len())
+    }
+}
+
+impl Recorded {
+    fn flush(&mut self) {
+        if let Some(sink) = &mut self.sink {
+            sink(&self.events);
+            self.events.clear();
+        }
+    }
+}
+
+/// Takes recorded events, in order: keeps them all, or brings them to a sink in small batches.
 #[derive(Clone, Debug, Default)]
-pub struct Recorder(Arc<Mutex<Vec<RecordedEvent>>>);
+pub struct Recorder(Arc<Mutex<Recorded>>);
 
 impl Recorder {
-    fn push(&self, event: RecordedEvent) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    /// A recorder that hands its events to `sink`.
+    pub fn to(sink: impl FnMut(&[RecordedEvent]) + Send + 'static) -> Recorder {
+        let sink: Option<Sink> = Some(Box::new(sink));
+        Recorder(Arc::new(Mutex::new(Recorded { events: Vec::new(), sink })))
     }
 
-    /// The events since the last call.
+    fn inner(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: RecordedEvent) {
+        let mut recorded = self.inner();
+        recorded.events.push(event);
+        if recorded.events.len() >= KEPT_MAX {
+            recorded.flush();
+        }
+    }
+
+    /// Hands over what the sink has not got yet.
+    pub fn flush(&self) {
+        self.inner().flush();
+    }
+
+    /// The events since the last call that no sink took.
     #[must_use]
     pub fn take(&self) -> Vec<RecordedEvent> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.inner().events)
     }
 }
 
@@ -434,6 +505,36 @@ mod tests {
     }
 
     #[test]
+    fn p40_a_sink_gets_every_event_once_in_order() {
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&got);
+        let recorder = Recorder::to(move |batch| into.lock().unwrap().extend_from_slice(batch));
+        let mut events = Events::<Up>::new(0);
+        events.record_to(recorder.clone());
+        for pfn in 0..10_000 {
+            let taint = SpbEvent::SpbPbTaint {
+                pfn,
+                migratetype: Migratetype::Unmovable,
+                set: true,
+                is_first_or_last: false,
+            };
+            events.emit(taint);
+        }
+        recorder.flush();
+        let pfns = got
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|e| match e.event {
+                SpbEvent::SpbPbTaint { pfn, .. } => pfn,
+                _ => panic!("only taints were emitted"),
+            })
+            .collect::<Vec<_>>();
+        assert!(pfns.into_iter().eq(0..10_000));
+        assert!(recorder.take().is_empty());
+    }
+
+    #[test]
     fn recorded_events_carry_the_tracepoint_names() {
         let event = SpbEvent::SpbAllocWalk {
             order: 0,
@@ -443,7 +544,7 @@ mod tests {
             n_spbs_visited: 4,
         };
         let line = serde_json::to_string(&RecordedEvent { time_ns: 1, zone: 0, event }).unwrap();
-        assert!(line.contains(r#""event":"spb_alloc_walk""#), "{line}");
+        assert!(line.contains(&format!(r#""event":"{}""#, event.name())), "{line}");
         assert!(line.contains(r#""outcome":"pass2b""#), "{line}");
     }
 }

@@ -113,7 +113,11 @@ fn hint<F: Flavour>(search: &mut Search<'_, F>) -> Option<Frame> {
     hints.into_iter().flatten().find_map(|spb| {
         let fits = search.buddy.settings.hint_any_category
             || search.spbs.category(spb) == search.preferred();
-        if fits { from_own_list(search, spb) } else { None }
+        if fits {
+            from_own_list(search, spb, search.buddy.settings.hint_hits_refresh)
+        } else {
+            None
+        }
     })
 }
 
@@ -122,21 +126,24 @@ fn pass_1<F: Flavour>(search: &mut Search<'_, F>) -> Option<Frame> {
     let place = Place::all(search.preferred());
     let mut walk = search.walk_for(place, search.migratetype, search.orders());
     while let Some(spb) = search.step(&mut walk) {
-        if let Some(frame) = from_own_list(search, spb) {
+        if let Some(frame) = from_own_list(search, spb, true) {
             return Some(frame);
         }
     }
     None
 }
 
-/// Whole pageblocks first, then parts, each from the lowest order that suffices.
-fn from_own_list<F: Flavour>(search: &Search<'_, F>, spb: SpbId) -> Option<Frame> {
+/// Whole pageblocks first, then parts, each from the lowest order that suffices. With `refresh`
+/// the superpageblock becomes the hint.
+fn from_own_list<F: Flavour>(search: &Search<'_, F>, spb: SpbId, refresh: bool) -> Option<Frame> {
     let orders = search.spbs.spb(spb).occupancy().orders(search.migratetype);
     let whole = orders.and(search.whole_orders()).lowest();
     let found = whole.or_else(|| orders.and(search.part_orders()).lowest())?;
     let frame = search.take(spb, found)?;
-    let cpu = search.buddy.placement.cpu();
-    search.spbs.index().served(cpu, search.order, search.migratetype, spb);
+    if refresh {
+        let cpu = search.buddy.placement.cpu();
+        search.spbs.index().served(cpu, search.order, search.migratetype, spb);
+    }
     Some(frame)
 }
 

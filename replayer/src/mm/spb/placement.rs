@@ -13,7 +13,7 @@ use crate::mm::flavour::{Flavour, Word};
 use crate::mm::frames::{Frame, ListId};
 use crate::mm::geometry::{CpuIndex, Geometry, PageblockId, ZoneId};
 use crate::mm::page_alloc::Mm;
-use crate::mm::placement::{Placement, Relax};
+use crate::mm::placement::{Placement, Reader, Relax};
 use crate::mm::request::{Entry, Request};
 use crate::mm::rmqueue::{self, RmqueueMode};
 use crate::mm::settings::Settings;
@@ -21,6 +21,7 @@ use crate::mm::zone::Zone;
 
 use super::background::Background;
 use super::category::Category;
+use super::debugfs::{self, DebugfsZone};
 use super::event::Recorder;
 use super::geometry::SpbGeometry;
 use super::search::Search;
@@ -59,11 +60,6 @@ impl<F: Flavour> Spb<F> {
     #[inline]
     pub fn cpu(&self) -> u16 {
         self.cpu.get() as u16
-    }
-
-    /// Sends the tracepoints of all zones to `recorder` from now on.
-    pub fn record_to(&mut self, recorder: &Recorder) {
-        self.zones.iter_mut().for_each(|zone| zone.events_mut().record_to(recorder.clone()));
     }
 
     /// Tainted superpageblocks of all zones.
@@ -128,6 +124,25 @@ impl<F: Flavour> Placement<F> for Spb<F> {
         let of_spbs =
             spbs.geometry().spbs().map(move |spb| spbs.block_list(spb, order, migratetype));
         of_spbs.chain(std::iter::once(spbs.zone_list(order, migratetype)))
+    }
+
+    fn lists_for(
+        buddy: &Buddy<F, Self>,
+        zone: &Zone<F>,
+        order: u8,
+        migratetype: Migratetype,
+        reader: Reader,
+    ) -> impl Iterator<Item = ListId> {
+        let settings = &buddy.settings;
+        let sees_superpageblocks = match reader {
+            Reader::Statistics => true,
+            Reader::Reporting => settings.p29,
+            Reader::ShowMem => settings.p30,
+            Reader::Hibernation => settings.p33,
+        };
+        let all = Self::lists(buddy, zone, order, migratetype);
+        let of_spbs = buddy.placement.zone(zone.id).geometry().spbs().count();
+        all.skip(if sees_superpageblocks { 0 } else { of_spbs })
     }
 
     #[inline]
@@ -364,6 +379,14 @@ impl<F: Flavour> Placement<F> for Spb<F> {
             spbs.events().add_to(into);
         }
         buddy.placement.background.add_to(into);
+    }
+
+    fn superpageblocks(buddy: &Buddy<F, Self>) -> Option<Vec<DebugfsZone>> {
+        Some(debugfs::state(buddy))
+    }
+
+    fn record_to(&mut self, recorder: &Recorder) {
+        self.zones.iter_mut().for_each(|zone| zone.events_mut().record_to(recorder.clone()));
     }
 
     fn has_bit_tainted(buddy: &Buddy<F, Self>) -> Option<u64> {

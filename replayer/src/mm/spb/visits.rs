@@ -29,6 +29,14 @@ pub struct VisitBucket {
 }
 
 impl VisitBucket {
+    /// The bucket that a counter belongs to, by the counter's name.
+    #[must_use]
+    pub fn from_counter(name: &str, walks: u64) -> Option<VisitBucket> {
+        let bounds = name.strip_prefix("walks_visiting_")?;
+        let (from, to) = bounds.split_once("_to_").unwrap_or((bounds, bounds));
+        Some(VisitBucket { from: from.parse().ok()?, to: to.parse().ok()?, walks })
+    }
+
     /// Name of its counter: `walks_visiting_3`, or `walks_visiting_17_to_31`.
     #[must_use]
     pub fn name(&self) -> String {
@@ -121,6 +129,11 @@ mod tests {
         assert_eq!(walks, [(0, 0, 1), (3, 3, 2), (64, 127, 1)]);
         let names: Vec<_> = visits.buckets().map(|b| b.name()).collect();
         assert_eq!(names[1..], ["walks_visiting_3", "walks_visiting_64_to_127"]);
+        for bucket in visits.buckets() {
+            let back = VisitBucket::from_counter(&bucket.name(), bucket.walks);
+            assert_eq!(back, Some(bucket));
+        }
+        assert_eq!(VisitBucket::from_counter("pass_1", 3), None);
         assert_eq!(visits.total(), 106);
     }
 }

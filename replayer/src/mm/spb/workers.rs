@@ -78,7 +78,8 @@ fn is_worth_emptying<F: Flavour, C: Cache<F, Spb<F>>>(
         && !mm.buddy.blocks.has(block, BlockFlags::ALL_FREE | BlockFlags::SKIP)
 }
 
-/// A pass that freed no pageblock makes the superpageblock rest.
+/// A pass that produced no new free pageblock makes the superpageblock rest. There may even be
+/// fewer than before: targets that the pass asked for can lie in the superpageblock itself.
 fn finish_defrag<F: Flavour, C: Cache<F, Spb<F>>>(
     mm: &Mm<F, Spb<F>, C>,
     spbs: &SpbZone<F>,
@@ -86,7 +87,7 @@ fn finish_defrag<F: Flavour, C: Cache<F, Spb<F>>>(
     free_before: u32,
 ) {
     let (spb, background) = (spbs.spb(id), mm.buddy.placement.background());
-    let fruitless = spb.free() == free_before;
+    let fruitless = spb.free() <= free_before;
     background.defrag_passes.add(1);
     background.defrag_fruitless.add(fruitless.into());
     spb.set_fruitless_pass(fruitless.then(|| spbs.events().now_ns()));

@@ -206,7 +206,7 @@ impl Bed {
 }
 
 /// Pageblocks with kernel pages are unmovable, those with reclaimable ones reclaimable.
-fn pageblock_types(runs: &[(u64, u64, Content)]) -> Vec<(PfnRange, Migratetype)> {
+pub(super) fn pageblock_types(runs: &[(u64, u64, Content)]) -> Vec<(PfnRange, Migratetype)> {
     let of = |(start, pages, content): &(u64, u64, Content)| {
         let migratetype = match content {
             Content::Reclaimable => Migratetype::Reclaimable,

@@ -9,5 +9,6 @@ mod fallback;
 mod index;
 mod passes;
 mod pcp;
+mod readers;
 mod refusal;
 mod suite;

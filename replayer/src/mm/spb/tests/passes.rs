@@ -9,6 +9,8 @@ use crate::mm::request::Entry;
 use crate::mm::settings::Settings;
 use crate::mm::spb::Spb;
 use crate::mm::spb::event::{Outcome, SpbEvent};
+use crate::mm::spb::geometry::SpbId;
+use crate::mm::spb::index::SpbIndex;
 
 use super::bed::*;
 
@@ -199,6 +201,26 @@ fn p31_a_hint_does_not_know_categories() {
     };
     assert_eq!(served_by(true), Outcome::Pass1);
     assert_eq!(served_by(false), Outcome::Pass4);
+}
+
+/// Hints are written by the walk of pass 1; a hit leaves them alone, unless told otherwise.
+#[test]
+fn p31_hits_do_not_spread_a_hint() {
+    let zone_hint = |hint_hits_refresh: bool| {
+        let bed = Bed::new(3, &Settings { hint_hits_refresh, ..settings() });
+        bed.alloc(0, MOVABLE);
+        let walked_to = bed.alloc(0, MOVABLE);
+        let index = bed.spbs().index();
+        index.served(1, 0, Migratetype::Movable, SpbId(2));
+        assert_eq!(spb_of(bed.alloc(0, MOVABLE)), spb_of(walked_to), "CPU 0 keeps its own");
+        assert_eq!(last_walk(&bed), (Outcome::Pass1, 0));
+        // A CPU without a hint of its own sees the zone's.
+        let [own, of_zone] = index.hints(1, 0, Migratetype::Movable);
+        assert_eq!(own, Some(SpbId(2)));
+        of_zone
+    };
+    assert_eq!(zone_hint(false), None, "the zone's is still the same as CPU 1's");
+    assert_eq!(zone_hint(true), Some(SpbId(0)), "CPU 0's superpageblock");
 }
 
 /// The high-order atomic reserve relabels in tainted superpageblocks, unless that is forbidden.
