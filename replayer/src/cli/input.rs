@@ -32,6 +32,7 @@ impl Input {
     }
 
     /// Its size, or 0 if it has none.
+    #[cfg(feature = "analysis")]
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Input::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),

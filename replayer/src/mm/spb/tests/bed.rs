@@ -167,6 +167,30 @@ impl Bed {
         self.free_on(0, frame, order);
     }
 
+    /// The logical pages of an allocated block, which stay the same when it moves.
+    pub(super) fn pages(&self, frame: Frame, order: u8) -> Vec<u32> {
+        (frame..frame + (1 << order)).map(|inner| self.mm.frames().owner(inner)).collect()
+    }
+
+    /// Frees the logical pages of a block wherever they are now: as the block they were, or page
+    /// by page if a move has parted them. Pages that were reclaimed are forgotten.
+    pub(super) fn free_pages(&self, pages: &[u32]) {
+        let places: Vec<_> = pages.iter().map(|pfn| self.mm.frames().place(*pfn)).collect();
+        let together = places[0].filter(|head| {
+            (*head..).zip(&places).all(|(frame, place)| *place == Some(frame))
+                && head % pages.len() as u32 == 0
+        });
+        if let Some(head) = together {
+            return self.free(head, pages.len().ilog2() as u8);
+        }
+        for (pfn, place) in pages.iter().zip(places) {
+            match place {
+                Some(frame) => self.free(frame, 0),
+                None => self.mm.frames().unsettle(*pfn),
+            }
+        }
+    }
+
     pub(super) fn free_on(&self, cpu: u16, frame: Frame, order: u8) {
         for inner in frame..frame + (1 << order) {
             let pfn = self.mm.frames().owner(inner);

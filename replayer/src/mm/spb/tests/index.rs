@@ -14,16 +14,15 @@ use super::bed::*;
 fn place(settings: &Settings, steps: &[(u8, usize, bool, usize)]) -> (Vec<Option<Frame>>, u64) {
     let bed = Bed::new(5, settings);
     let shapes = [UNMOVABLE, RECLAIMABLE, MOVABLE, MOVABLE, Gfp::ATOMIC, Gfp::NOWAIT];
-    let mut live: Vec<(Frame, u8)> = Vec::new();
+    let mut live: Vec<Vec<u32>> = Vec::new();
     let mut placed = Vec::new();
     for (order, shape, free, which) in steps {
         if *free && !live.is_empty() {
-            let (frame, order) = live.swap_remove(which % live.len());
-            bed.free(frame, order);
+            bed.free_pages(&live.swap_remove(which % live.len()));
             continue;
         }
         let frame = bed.try_alloc(&Request::new(*order, shapes[*shape], CpuId(0))).ok();
-        live.extend(frame.map(|frame| (frame, *order)));
+        live.extend(frame.map(|frame| bed.pages(frame, *order)));
         placed.push(frame);
     }
     (placed, bed.spbs().events().visits.total())
