@@ -9,6 +9,7 @@ use super::input::Input;
 use super::output::{self, Lines};
 use super::{PolicyArg, SettingsArgs, StartArg, TraceArg, usage};
 use crate::compare::lock_report::LockReport;
+use crate::compare::track_report::{Asked1g, TrackReport};
 use crate::compare::{Comparison, Plan, compare, table};
 use crate::mm::spb::debugfs;
 use crate::observe::{StartState, TrackKind};
@@ -56,21 +57,8 @@ pub(super) struct RunArgs {
 
 /// Replays and prints.
 pub(super) fn run(args: &RunArgs) -> Result<()> {
+    refuse_what_does_not_fit(args)?;
     let (policy, start) = (TrackKind::from(args.policy), StartState::from(args.start));
-    if policy == TrackKind::Kernel && start != StartState::AsFound {
-        return Err(usage("the kernel's own placement begins as found; use --start as-found"));
-    }
-    if (args.debugfs || args.events.is_some()) && policy != TrackKind::Spb {
-        return Err(usage("only the superpageblock allocator has this; use --policy spb"));
-    }
-    if args.ask_1g > 0 && policy == TrackKind::Kernel {
-        return Err(usage(
-            "a recording cannot be asked for 1 GiB pages; use --policy stock or spb",
-        ));
-    }
-    if args.free_lists && policy == TrackKind::Kernel {
-        return Err(usage("the recording does not show the kernel's free lists; use --policy"));
-    }
     let settings = args.settings.resolve()?;
     let input = Input::new(&args.trace.trace)?;
     let spec = TrackSpec { policy, start, seed: args.seed, settings };
@@ -95,27 +83,61 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         return output::text_out(&files_text(args, &comparison));
     }
     let mut text = table::text(&comparison);
-    if let Some(track) = comparison.tracks.first().and_then(|track| track.runs.first()) {
-        let mut lines = Lines::default();
-        lines.raw("");
-        for (name, value) in track.locks.iter().flat_map(LockReport::lines) {
-            lines.raw(&format!("{name:<40} {value:>16}"));
-        }
-        lines.raw("");
-        if let Some(asked) = &track.asked_1g {
-            let (obtained, moved) = (asked.obtained, output::grouped(asked.moved_pages));
-            lines.raw(&format!("{obtained} of {} pages of 1 GiB obtained,", asked.asked));
-            let reclaimed = output::grouped(asked.reclaimed_pages);
-            lines.raw(&format!("by moving {moved} pages and reclaiming {reclaimed};"));
-            lines.raw(&format!("{} single pages found no target", asked.order_0_failures));
-            lines.raw("");
-        }
-        for (name, count) in track.counters.iter().filter(|(_, count)| **count > 0) {
-            lines.raw(&format!("{name:<40} {:>16}", output::grouped(*count)));
-        }
-        text += &lines.into_text();
+    if let Some(run) = comparison.tracks.first().and_then(|track| track.runs.first()) {
+        text += &details_text(run);
     }
     output::text_out(&text)
+}
+
+fn refuse_what_does_not_fit(args: &RunArgs) -> Result<()> {
+    let policy = TrackKind::from(args.policy);
+    if (args.debugfs || args.events.is_some()) && policy != TrackKind::Spb {
+        return Err(usage("only the superpageblock allocator has this; use --policy spb"));
+    }
+    if policy != TrackKind::Kernel {
+        return Ok(());
+    }
+    if StartState::from(args.start) != StartState::AsFound {
+        return Err(usage("the kernel's own placement begins as found; use --start as-found"));
+    }
+    if args.ask_1g > 0 {
+        return Err(usage(
+            "a recording cannot be asked for 1 GiB pages; use --policy stock or spb",
+        ));
+    }
+    if args.free_lists {
+        return Err(usage(
+            "a recording does not show the kernel's free lists; use --policy stock or spb",
+        ));
+    }
+    Ok(())
+}
+
+/// What only one track of its own has room for, each part after an empty line.
+fn details_text(run: &TrackReport) -> String {
+    let locks = run.locks.iter().flat_map(LockReport::lines);
+    let locks = locks.map(|(name, value)| format!("{name:<40} {value:>16}")).collect();
+    let asked = run.asked_1g.as_ref().map_or_else(Vec::new, asked_lines);
+    let counted = run.counters.iter().filter(|(_, count)| **count > 0);
+    let counters =
+        counted.map(|(name, count)| format!("{name:<40} {:>16}", output::grouped(*count)));
+    let parts: [Vec<String>; 3] = [locks, asked, counters.collect()];
+    let mut lines = Lines::default();
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        lines.raw("");
+        part.iter().for_each(|line| lines.raw(line));
+    }
+    lines.into_text()
+}
+
+fn asked_lines(asked: &Asked1g) -> Vec<String> {
+    let moved = output::grouped(asked.moved_pages);
+    let reclaimed = output::grouped(asked.reclaimed_pages);
+    vec![
+        format!("{} of {} pages of 1 GiB obtained,", asked.obtained, asked.asked),
+        format!("by moving {moved} pages and reclaiming {reclaimed};"),
+        format!("{} single pages found no target", asked.order_0_failures),
+    ]
 }
 
 /// The files that were asked for.
