@@ -41,9 +41,22 @@ pub fn parse(text: &str) -> Result<Vec<Zone>, ProcError> {
 }
 
 fn finish(zones: &mut Vec<Zone>, section: Option<Section>) {
-    let Some(Section { zone: Some(zone), .. }) = section else { return };
+    let Some(Section { zone: Some(mut zone), .. }) = section else { return };
     if zone.spanned_pages > 0 {
+        zone.watermarks = without_boost(zone.watermarks, zone.watermark_boost);
         zones.push(zone);
+    }
+}
+
+/// The file shows watermarks with the boost that is in force.
+fn without_boost(shown: Watermarks, boost: u64) -> Watermarks {
+    // The lines are not printed under a lock: the boost may be older than the marks.
+    let bare = |pages: u64| pages.saturating_sub(boost);
+    Watermarks {
+        min: bare(shown.min),
+        low: bare(shown.low),
+        high: bare(shown.high),
+        promo: bare(shown.promo),
     }
 }
 
@@ -192,7 +205,8 @@ Node 1, zone   Device
         assert_eq!((zone.node, zone.kind, zone.start_pfn), (1, ZoneKind::Normal, Pfn(1_048_576)));
         let sizes = (zone.spanned_pages, zone.present_pages, zone.managed_pages);
         assert_eq!(sizes, (5_505_024, 5_505_020, 917_504));
-        let marks = Watermarks { min: 9149, low: 11_436, high: 13_723, promo: 16_010 };
+        // As shown, less the boost of 7.
+        let marks = Watermarks { min: 9142, low: 11_429, high: 13_716, promo: 16_003 };
         assert_eq!((zone.watermarks, zone.watermark_boost), (marks, 7));
         assert_eq!((zone.free_pages, &zone.lowmem_reserve[..]), (759_981, &[0, 12, 345][..]));
         assert_eq!(zone.pagesets.len(), 2);
