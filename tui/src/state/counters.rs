@@ -63,6 +63,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("kswapd", Group::Price),
     ("compact", Group::Price),
     ("contig", Group::Price),
+    ("reported_", Group::Price),
     ("claim_refused", Group::Refusals),
     ("claims_refused", Group::Refusals),
     ("refused", Group::Refusals),
@@ -89,6 +90,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("frees", Group::Requests),
     ("slowpath", Group::Requests),
     ("direct_", Group::Requests),
+    ("zonelist_", Group::Requests),
 ];
 
 /// The group of a counter. What no rule names is bookkeeping of the replay.
