@@ -263,3 +263,33 @@ pub struct TaintEvent {
     /// Where the policy tracks put the same allocation (of the kernel track only).
     pub placements: Vec<Placement>,
 }
+
+impl TaintEvent {
+    /// What a change of a region alone tells, done by the allocation at `pfn` of this order and
+    /// these flags: who asked for it is not known.
+    #[must_use]
+    pub fn new(
+        time_ns: TimeNs,
+        (track, start): (TrackKind, StartState),
+        (region_start, tainted): (Pfn, bool),
+        pfn: Pfn,
+        (order, gfp): (u8, Gfp),
+    ) -> TaintEvent {
+        TaintEvent {
+            time_ns,
+            track,
+            start,
+            region_start,
+            tainted,
+            pfn,
+            order,
+            gfp,
+            migratetype: gfp.migratetype(),
+            comm: None,
+            pid: 0,
+            cgroup: 0,
+            stack: Vec::new(),
+            placements: Vec::new(),
+        }
+    }
+}

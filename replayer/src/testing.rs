@@ -36,20 +36,9 @@ pub(crate) fn machine(zones: &[u64]) -> Machine {
 
 fn zone(kind: ZoneKind, start: u64, pages: u64) -> Zone {
     Zone {
-        node: 0,
-        kind,
-        start_pfn: Pfn(start),
-        spanned_pages: pages,
-        present_pages: pages,
-        managed_pages: pages,
         watermarks: Watermarks { min: 16, low: 20, high: 24, promo: 28 },
-        watermark_boost: 0,
         lowmem_reserve: vec![0; 4],
-        free_pages: 0,
-        reserved_highatomic: None,
-        flags: None,
-        buddy_blocks: Vec::new(),
-        pagesets: Vec::new(),
+        ..Zone::new(0, kind, PfnRange::new(Pfn(start), pages))
     }
 }
 

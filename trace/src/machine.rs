@@ -161,6 +161,28 @@ pub struct Zone {
 }
 
 impl Zone {
+    /// A zone of which only the span is known: all of it exists and is given to the allocator.
+    #[must_use]
+    pub fn new(node: u16, kind: ZoneKind, span: PfnRange) -> Zone {
+        let pages = span.pages();
+        Zone {
+            node,
+            kind,
+            start_pfn: span.start,
+            spanned_pages: pages,
+            present_pages: pages,
+            managed_pages: pages,
+            watermarks: Watermarks::default(),
+            watermark_boost: 0,
+            lowmem_reserve: Vec::new(),
+            free_pages: 0,
+            reserved_highatomic: None,
+            flags: None,
+            buddy_blocks: Vec::new(),
+            pagesets: Vec::new(),
+        }
+    }
+
     /// Frames from the first to the last, holes included.
     #[must_use]
     pub fn span(&self) -> PfnRange {

@@ -1,7 +1,7 @@
 //! `/proc/zoneinfo`: sizes, watermarks and per-CPU pagesets of every zone.
 
 use fragscope_trace::machine::{Pageset, Watermarks, Zone, ZoneKind};
-use fragscope_trace::page::{CpuId, Pfn};
+use fragscope_trace::page::{CpuId, Pfn, PfnRange};
 
 use super::ProcError;
 
@@ -70,7 +70,10 @@ impl Section {
     fn begin(number: usize, line: &str) -> Result<Section, ProcError> {
         let malformed = || ProcError::parse(FILE, number, "Node N, zone NAME", line);
         let (node, name, _) = super::node_and_zone(line).ok_or_else(malformed)?;
-        Ok(Section { zone: ZoneKind::from_name(name).map(|kind| empty_zone(node, kind)) })
+        Ok(Section {
+            zone: ZoneKind::from_name(name)
+                .map(|kind| Zone::new(node, kind, PfnRange::new(Pfn(0), 0))),
+        })
     }
 
     fn line(&mut self, number: usize, line: &str) -> Result<(), ProcError> {
@@ -131,25 +134,6 @@ fn field<'a>(zone: &'a mut Zone, name: &str) -> Option<&'a mut u64> {
 fn reserve(value: &str) -> Option<Vec<u64>> {
     let inner = value.trim().strip_prefix('(')?.strip_suffix(')')?;
     inner.split(',').map(|pages| pages.trim().parse().ok()).collect()
-}
-
-fn empty_zone(node: u16, kind: ZoneKind) -> Zone {
-    Zone {
-        node,
-        kind,
-        start_pfn: Pfn(0),
-        spanned_pages: 0,
-        present_pages: 0,
-        managed_pages: 0,
-        watermarks: Watermarks::default(),
-        watermark_boost: 0,
-        lowmem_reserve: Vec::new(),
-        free_pages: 0,
-        reserved_highatomic: None,
-        flags: None,
-        buddy_blocks: Vec::new(),
-        pagesets: Vec::new(),
-    }
 }
 
 #[cfg(test)]

@@ -2,26 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use fragscope_trace::machine::{Cpu, Machine, Pageset, Watermarks, Zone, ZoneKind};
+use fragscope_trace::machine::{Cpu, Machine, Pageset, Zone, ZoneKind};
 use fragscope_trace::page::{CpuId, Pfn, PfnRange};
 
 /// A zone without free pages.
 pub(crate) fn zone(kind: ZoneKind, start: u64, pages: u64) -> Zone {
     Zone {
-        node: 0,
-        kind,
-        start_pfn: Pfn(start),
-        spanned_pages: pages,
-        present_pages: pages,
-        managed_pages: pages,
-        watermarks: Watermarks::default(),
-        watermark_boost: 0,
         lowmem_reserve: vec![0; 4],
-        free_pages: 0,
-        reserved_highatomic: None,
-        flags: None,
         buddy_blocks: vec![0; 11],
         pagesets: (0..2).map(|id| Pageset { cpu: CpuId(id), ..Pageset::default() }).collect(),
+        ..Zone::new(0, kind, PfnRange::new(Pfn(start), pages))
     }
 }
 

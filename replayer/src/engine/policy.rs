@@ -361,22 +361,14 @@ impl<A: PageAllocator> PolicyTrack<A> {
                 Step::Free { pfn, order, .. } => (order, Gfp::empty(), pfn),
                 _ => (0, Gfp::empty(), change.frame),
             };
-            self.taints.push(TaintEvent {
-                time_ns: op.time_ns,
-                track: self.identity.kind,
-                start: self.identity.start,
-                region_start: self.region_starts[change.region as usize],
-                tainted: change.tainted,
-                pfn: Pfn(u64::from(pfn)),
-                order,
-                gfp,
-                migratetype: gfp.migratetype(),
-                comm: None,
-                pid: 0,
-                cgroup: 0,
-                stack: Vec::new(),
-                placements: Vec::new(),
-            });
+            let Identity { kind, start, .. } = self.identity;
+            self.taints.push(TaintEvent::new(
+                op.time_ns,
+                (kind, start),
+                (self.region_starts[change.region as usize], change.tainted),
+                Pfn(u64::from(pfn)),
+                (order, gfp),
+            ));
         }
     }
 

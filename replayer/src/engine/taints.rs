@@ -76,21 +76,15 @@ impl TaintLog {
         self.held.drain(..self.held.len().saturating_sub(HELD_MAX));
         let regions = &kernel.pages().geometry().regions;
         let room = TAINTS_MAX.saturating_sub(self.taints.len());
-        self.taints.extend(self.changes.drain(..).take(room).map(|change| TaintEvent {
-            time_ns,
-            track: TrackKind::Kernel,
-            start: StartState::AsFound,
-            region_start: Pfn(regions[change.region as usize].start.into()),
-            tainted: change.tainted,
-            pfn: Pfn(change.frame.into()),
-            order,
-            gfp,
-            migratetype: gfp.migratetype(),
-            comm: None,
-            pid: 0,
-            cgroup: 0,
-            stack: Vec::new(),
-            placements: Vec::new(),
+        self.taints.extend(self.changes.drain(..).take(room).map(|change| {
+            let region_start = Pfn(regions[change.region as usize].start.into());
+            TaintEvent::new(
+                time_ns,
+                (TrackKind::Kernel, StartState::AsFound),
+                (region_start, change.tainted),
+                Pfn(change.frame.into()),
+                (order, gfp),
+            )
         }));
     }
 

@@ -13,6 +13,7 @@ use fragscope_trace::page::{Content, Migratetype};
 use super::allocator::BuildError;
 use super::census::Census;
 use super::counters::Counters;
+use super::flags::AllocFlags;
 use super::flavour::{Flavour, Guard, Lock, Word};
 use super::frames::{Frame, FrameState, FrameWord, Frames, ListId, Mark};
 use super::geometry::{Geometry, PageblockId, ZoneId};
@@ -134,6 +135,16 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         };
         outcome.add(1);
         guard
+    }
+
+    /// Takes a zone's lock for a request: one that may not wait only tries.
+    #[inline]
+    pub fn lock_for<'a>(&self, zone: &'a Zone<F>, flags: AllocFlags) -> Option<Guard<'a, F::Lock>> {
+        if flags.contains(AllocFlags::TRYLOCK) {
+            self.try_lock(zone)
+        } else {
+            Some(self.lock(zone))
+        }
     }
 
     /// The pageblock that holds a frame.

@@ -113,12 +113,7 @@ impl<F: Flavour> PerCpuPages<F> {
         flags: AllocFlags,
         blocks: u32,
     ) {
-        let guard = if flags.contains(AllocFlags::TRYLOCK) {
-            buddy.try_lock(zone)
-        } else {
-            Some(buddy.lock(zone))
-        };
-        let Some(_guard) = guard else { return };
+        let Some(_guard) = buddy.lock_for(zone, flags) else { return };
         buddy.counters.pcp_refills.add(1);
         let list = self.list(index(order, migratetype));
         let mut mode = RmqueueMode::Normal;

@@ -130,11 +130,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         migratetype: Migratetype,
         flags: AllocFlags,
     ) -> Option<Frame> {
-        let _guard = if flags.contains(AllocFlags::TRYLOCK) {
-            self.try_lock(zone)?
-        } else {
-            self.lock(zone)
-        };
+        let _guard = self.lock_for(zone, flags)?;
         let reserve = || {
             let frame = P::rmqueue_smallest(self, zone, order, Migratetype::HighAtomic, flags)?;
             self.counters.highatomic_allocs.add(1);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::machine::{Cpu, Machine, Watermarks, Zone, ZoneKind};
+use fragscope_trace::machine::{Cpu, Machine, Zone, ZoneKind};
 use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 use fragscope_trace::snapshot::{PageRun, Snapshot, SnapshotRole, SnapshotSource};
 use proptest::prelude::*;
@@ -26,22 +26,8 @@ pub(crate) type RunShape = (u64, u64, Content);
 pub(crate) fn machine(block_order: u8, zones: &[ZoneShape]) -> Machine {
     let nodes = zones.iter().map(|z| z.0).max().unwrap_or(0) + 1;
     let cpu = |id: u16| Cpu { id: CpuId(id), node: id / 2, online: true };
-    let zone = |shape: &ZoneShape| Zone {
-        node: shape.0,
-        kind: shape.1,
-        start_pfn: Pfn(shape.2),
-        spanned_pages: shape.3,
-        present_pages: shape.3,
-        managed_pages: shape.3,
-        watermarks: Watermarks::default(),
-        watermark_boost: 0,
-        lowmem_reserve: Vec::new(),
-        free_pages: 0,
-        reserved_highatomic: None,
-        flags: None,
-        buddy_blocks: Vec::new(),
-        pagesets: Vec::new(),
-    };
+    let zone =
+        |shape: &ZoneShape| Zone::new(shape.0, shape.1, PfnRange::new(Pfn(shape.2), shape.3));
     Machine {
         hostname: "test".into(),
         kernel_release: "6.18.0".into(),

@@ -2,28 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use fragscope_trace::machine::{Cpu, Machine, Watermarks, Zone, ZoneKind};
+use fragscope_trace::machine::{Cpu, Machine, Zone, ZoneKind};
 use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 use fragscope_trace::snapshot::{PageRun, Snapshot, SnapshotRole, SnapshotSource};
 
 /// A machine with one zone, and all of its CPUs on one node.
 pub(crate) fn machine(pages: u64, block_order: u8, max_order: u8, cpus: u16) -> Machine {
-    let zone = Zone {
-        node: 0,
-        kind: ZoneKind::Normal,
-        start_pfn: Pfn(0),
-        spanned_pages: pages,
-        present_pages: pages,
-        managed_pages: pages,
-        watermarks: Watermarks::default(),
-        watermark_boost: 0,
-        lowmem_reserve: Vec::new(),
-        free_pages: 0,
-        reserved_highatomic: None,
-        flags: None,
-        buddy_blocks: Vec::new(),
-        pagesets: Vec::new(),
-    };
+    let zone = Zone::new(0, ZoneKind::Normal, PfnRange::new(Pfn(0), pages));
     Machine {
         hostname: "small".into(),
         kernel_release: "6.18.0".into(),

@@ -39,20 +39,9 @@ pub(crate) const SECONDS: u64 = 600;
 /// A machine with one node and `normal_gib` GiB above 4 GiB.
 pub(crate) fn machine(normal_gib: u64) -> Machine {
     let zone = |kind, start_pfn: u64, spanned_pages: u64| Zone {
-        node: 0,
-        kind,
-        start_pfn: Pfn(start_pfn),
-        spanned_pages,
-        present_pages: spanned_pages,
-        managed_pages: spanned_pages,
         watermarks: Watermarks { min: 2_000, low: 4_000, high: 6_000, promo: 8_000 },
-        watermark_boost: 0,
-        lowmem_reserve: Vec::new(),
         free_pages: spanned_pages / 3,
-        reserved_highatomic: None,
-        flags: None,
-        buddy_blocks: Vec::new(),
-        pagesets: Vec::new(),
+        ..Zone::new(0, kind, PfnRange::new(Pfn(start_pfn), spanned_pages))
     };
     Machine {
         hostname: "db17".to_owned(),

@@ -46,20 +46,11 @@ fn machine() -> Machine {
     let pages = REGIONS * REGION_PAGES;
     let pageset = Pageset { cpu: CpuId(0), batch: 63, high: 500, ..Pageset::default() };
     let zone = Zone {
-        node: 0,
-        kind: ZoneKind::Normal,
-        start_pfn: Pfn(BASE),
-        spanned_pages: pages,
-        present_pages: pages,
-        managed_pages: pages,
         watermarks: Watermarks { min: 1000, low: 2000, high: 3000, promo: 4000 },
-        watermark_boost: 0,
         lowmem_reserve: vec![0; 4],
         free_pages: 2 * REGION_PAGES + REGION_PAGES / 2,
-        reserved_highatomic: None,
-        flags: None,
-        buddy_blocks: Vec::new(),
         pagesets: vec![pageset],
+        ..Zone::new(0, ZoneKind::Normal, PfnRange::new(Pfn(BASE), pages))
     };
     Machine {
         hostname: "testhost".to_owned(),
