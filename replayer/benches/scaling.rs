@@ -1,9 +1,9 @@
 //! Throughput of two threads on two CPUs against one: `cargo bench -p fragscope-replay --bench
 //! scaling`.
 //!
-//! Each thread allocates a run of single pages on its own CPU and frees them again. One thread
-//! and two are measured in turn, so that each pair meets the same machine; the median of the
-//! pairs' ratios counts, and every page must be free afterwards.
+//! Each thread is bound to a processor, allocates a run of single pages on its own CPU of the
+//! model and frees them again. One thread and two are measured in turn, so that each pair meets the
+//! same machine; the median of the pairs' ratios counts, and every page must be free afterwards.
 
 #[path = "../tests/small_machine/mod.rs"]
 mod small_machine;
@@ -24,12 +24,23 @@ use fragscope_replay::mm::spb::Spb;
 use fragscope_replay::mm::stock::Stock;
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::page::CpuId;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 const PAGES: u64 = 1 << 20;
 /// Pages that a thread holds before it frees them.
 const RUN: usize = 64;
 const PAIRS: usize = 15;
 const SPAN: Duration = Duration::from_millis(200);
+
+/// Keeps the calling thread on the `number`-th of the processors that the process may use, so that
+/// two threads never share one while another is idle.
+fn bind(number: u16) {
+    let usable = sched_getaffinity(None).expect("the process may use some processors");
+    let processors = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu));
+    let mut own = CpuSet::new();
+    own.set(processors.cycle().nth(usize::from(number)).expect("one processor at least"));
+    sched_setaffinity(None, &own).expect("a processor that the process may use");
+}
 
 /// Allocations and frees until told to stop.
 fn work(mm: &impl PageAllocator, cpu: u16, stop: &AtomicBool) -> u64 {
@@ -56,6 +67,7 @@ fn throughput(mm: &(impl PageAllocator + Sync), threads: u16) -> f64 {
         for cpu in 0..threads {
             let (stop, operations, ready) = (&stop, &operations, &ready);
             scope.spawn(move || {
+                bind(cpu);
                 ready.wait();
                 operations.fetch_add(work(mm, cpu, stop), Ordering::Relaxed);
             });

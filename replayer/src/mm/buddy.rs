@@ -18,6 +18,7 @@ use super::flavour::{Flavour, Guard, Lock, Word};
 use super::frames::{Frame, FrameState, FrameWord, Frames, ListId, Mark};
 use super::geometry::{Geometry, PageblockId, ZoneId};
 use super::pageblock::Pageblocks;
+use super::per_thread::PerThread;
 use super::placement::Placement;
 use super::settings::Settings;
 use super::virtual_hold::VirtualHolds;
@@ -42,7 +43,7 @@ pub struct Buddy<F: Flavour, P> {
     /// Pages by region and content.
     pub census: Census<F>,
     /// What happened.
-    pub counters: Counters<F>,
+    pub counters: PerThread<F, Counters<F>>,
     /// Who would hold the locks of per-CPU lists.
     pub holds: VirtualHolds<F>,
     /// Where free blocks are kept and chosen.
@@ -90,7 +91,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
                 geometry.zones.len() as u32 * u32::from(geometry.cpus),
             ),
             census: Census::new(&geometry),
-            counters: Counters::default(),
+            counters: PerThread::default(),
             holds: VirtualHolds::default(),
             tunables: Tunables::new(machine, settings),
             settings: settings.clone(),

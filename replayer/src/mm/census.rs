@@ -10,6 +10,7 @@ use super::allocator::TaintChange;
 use super::flavour::{Flavour, Word};
 use super::frames::Frame;
 use super::geometry::{Geometry, PageblockId, RegionId};
+use super::per_thread::PerThread;
 
 /// Taint changes kept for a caller that does not ask for them; later ones are only counted.
 const CHANGES_MAX: usize = 1 << 16;
@@ -26,16 +27,16 @@ const TAINTING: u32 = {
     mask
 };
 
-#[derive(Debug)]
-struct Row<F: Flavour> {
-    pages: [F::U32; Content::COUNT],
-    tainting: F::U32,
-}
+/// Pages of one region by content, or what a thread added to them and took away.
+type Row<F> = [<F as Flavour>::U32; Content::COUNT];
 
 /// Pages by content for every region. Absent pages are what is left of a region's span.
 #[derive(Debug)]
 pub struct Census<F: Flavour> {
-    rows: Box<[Row<F>]>,
+    /// The sums over the copies count.
+    pages: PerThread<F, Box<[Row<F>]>>,
+    /// By region, pages of contents that taint.
+    tainting: Box<[F::U32]>,
     changes_seen: F::U64,
     changes: Mutex<Vec<TaintChange>>,
     /// By pageblock: whether something in it has changed since somebody looked. Orders nothing,
@@ -48,9 +49,10 @@ impl<F: Flavour> Census<F> {
     /// A census of absent pages.
     #[must_use]
     pub fn new(geometry: &Geometry) -> Census<F> {
-        let row = || Row { pages: Default::default(), tainting: F::U32::default() };
+        let regions = geometry.regions.len();
         Census {
-            rows: std::iter::repeat_with(row).take(geometry.regions.len()).collect(),
+            pages: PerThread::new(|| F::U32::zeroed(regions)),
+            tainting: std::iter::repeat_with(F::U32::default).take(regions).collect(),
             changes_seen: F::U64::default(),
             changes: Mutex::default(),
             touched: (0..geometry.pageblocks()).map(|_| AtomicBool::new(false)).collect(),
@@ -62,12 +64,16 @@ impl<F: Flavour> Census<F> {
     /// to another.
     #[inline]
     pub fn shift(&self, region: RegionId, from: Content, to: Content, pages: u32, frame: Frame) {
-        let row = &self.rows[region.0 as usize];
-        row.pages[from.index()].sub(pages);
-        row.pages[to.index()].add(pages);
+        let row = &self.pages[region.0 as usize];
+        row[from.index()].sub(pages);
+        row[to.index()].add(pages);
         let last = frame + pages.saturating_sub(1);
         for block in frame >> self.pageblock_order..=last >> self.pageblock_order {
-            self.touched[block as usize].store(true, Ordering::Relaxed);
+            let touched = &self.touched[block as usize];
+            // Threads that only look may all have the cache line.
+            if !touched.load(Ordering::Relaxed) {
+                touched.store(true, Ordering::Relaxed);
+            }
         }
         if (1 << from.index() | 1 << to.index()) & TAINTING != 0 {
             self.shift_taint(region, from.taints(), to.taints(), pages, frame);
@@ -75,7 +81,7 @@ impl<F: Flavour> Census<F> {
     }
 
     fn shift_taint(&self, region: RegionId, from: bool, to: bool, pages: u32, frame: Frame) {
-        let tainting = &self.rows[region.0 as usize].tainting;
+        let tainting = &self.tainting[region.0 as usize];
         let before = tainting.get();
         if from == to {
             return;
@@ -123,20 +129,21 @@ impl<F: Flavour> Census<F> {
 
     /// Pages of a region that hold `content`, absent ones excepted.
     pub fn pages(&self, region: RegionId, content: Content) -> u32 {
-        self.rows[region.0 as usize].pages[content.index()].get()
+        let copies = self.pages.all().map(|rows| rows[region.0 as usize][content.index()].get());
+        copies.fold(0, u32::wrapping_add)
     }
 
     /// Pages of a region that stand in the way of a 1 GiB page.
     pub fn tainting_pages(&self, region: RegionId) -> u32 {
-        self.rows[region.0 as usize].tainting.get()
+        self.tainting[region.0 as usize].get()
     }
 
     /// The rows as everybody else knows them.
     pub fn rows(&self, geometry: &Geometry) -> Vec<RegionCensus> {
         let mut regions = geometry.empty_census();
-        for (region, row) in regions.iter_mut().zip(&self.rows) {
-            for (pages, kept) in region.pages.iter_mut().zip(&row.pages) {
-                *pages = kept.get();
+        for (id, region) in regions.iter_mut().enumerate() {
+            for content in Content::ALL {
+                region.pages[content.index()] = self.pages(RegionId(id as u32), content);
             }
             // Absent pages are counted down from 0 as memory arrives.
             let absent = &mut region.pages[Content::Absent.index()];

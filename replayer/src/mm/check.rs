@@ -169,7 +169,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         let (own, other) = (self.migratetype(frame), self.migratetype(buddy));
         let unlike = own != other && !(own.is_mergeable() && other.is_mergeable());
         // Giving up a reserve retypes its pageblocks where they are and merges nothing.
-        let unreserved = self.counters.highatomic_unreserved.get() > 0;
+        let unreserved = self.counters.all().any(|copy| copy.highatomic_unreserved.get() > 0);
         let apart = order >= self.geometry.pageblock_order && (unlike || unreserved);
         assert!(apart, "{frame:#x} and {buddy:#x} of order {order} are not merged");
     }

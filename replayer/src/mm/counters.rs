@@ -28,7 +28,7 @@ macro_rules! counters {
 
             /// Adds all of them to `into`.
             pub fn collect(&self, into: &mut BTreeMap<String, u64>) {
-                $(into.insert(stringify!($name).to_owned(), self.$name.get());)*
+                $(*into.entry(stringify!($name).to_owned()).or_default() += self.$name.get();)*
             }
         }
     };

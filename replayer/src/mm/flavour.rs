@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(loom)]
 pub mod checked;
@@ -148,6 +148,15 @@ pub trait Flavour: Debug + 'static {
     /// Whether the flavour is for replays, where time is virtual and operations never meet.
     const REPLAYS: bool = false;
 
+    /// Copies that a [`PerThread`](super::per_thread::PerThread) has.
+    const COPIES: usize = 1;
+
+    /// The calling thread's copy, below [`Flavour::COPIES`].
+    #[inline]
+    fn copy() -> usize {
+        0
+    }
+
     /// Lets time pass for somebody who waits for another CPU.
     fn relax() {
         std::hint::spin_loop();
@@ -200,6 +209,19 @@ impl Flavour for Smp {
     type U32 = AtomicU32;
     type U64 = AtomicU64;
     type Lock = SpinLock;
+    const COPIES: usize = 16;
+
+    #[inline]
+    fn copy() -> usize {
+        THREAD.with(|thread| *thread) % Smp::COPIES
+    }
+}
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+std::thread_local! {
+    /// Number of the thread, in the order in which threads first asked for it.
+    static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The lock of [`Up`].

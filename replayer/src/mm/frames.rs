@@ -20,6 +20,9 @@ pub type Frame = u32;
 /// A page that no track has placed, or a frame without an owner.
 pub const NOWHERE: u32 = u32::MAX;
 
+/// List heads that fill the cache lines of an [`OwnLine`](super::per_thread::OwnLine).
+pub const HEADS_PER_LINE: u32 = 16;
+
 /// Largest number of frames a table can hold.
 pub const MAX_FRAMES: u64 = 1 << 31;
 

@@ -37,6 +37,7 @@ pub mod pageblock;
 pub mod pcp;
 pub mod pcp_buddy;
 pub mod pcp_limits;
+pub mod per_thread;
 pub mod placement;
 pub mod reclaim;
 pub mod request;

@@ -11,9 +11,10 @@ use super::buddy::{Buddy, ListEnd};
 use super::cache::Cache;
 use super::flags::AllocFlags;
 use super::flavour::{Flavour, Guard, Lock, Word};
-use super::frames::{Frame, FrameState, FrameWord, ListId, Mark};
+use super::frames::{Frame, FrameState, FrameWord, HEADS_PER_LINE, ListId, Mark};
 use super::geometry::{CpuIndex, Geometry};
 use super::pcp_limits::{self, Limits, PcpFlags};
+use super::per_thread::OwnLine;
 use super::placement::Placement;
 use super::request::FreeEntry;
 use super::rmqueue::RmqueueMode;
@@ -21,6 +22,8 @@ use super::virtual_hold::{Hold, Moved};
 use super::zone::Zone;
 
 const NR_PCP_LISTS: u32 = 14;
+/// List heads from one pageset to the next, so that no two share a cache line.
+const LISTS_APART: u32 = NR_PCP_LISTS.next_multiple_of(HEADS_PER_LINE);
 const NR_PCP_THP_FIRST: u32 = 12;
 /// `PAGE_ALLOC_COSTLY_ORDER`
 pub const COSTLY_ORDER: u8 = 3;
@@ -43,7 +46,7 @@ pub struct PerCpuPages<F: Flavour> {
 /// Pagesets by zone and CPU.
 #[derive(Debug)]
 pub struct StockPcp<F: Flavour> {
-    sets: Box<[PerCpuPages<F>]>,
+    sets: Box<[OwnLine<PerCpuPages<F>>]>,
     cpus: usize,
     enabled: bool,
 }
@@ -54,7 +57,7 @@ impl<F: Flavour> StockPcp<F> {
         &self.sets[usize::from(zone.id.0) * self.cpus + usize::from(cpu.0)]
     }
 
-    fn sets_of(&self, zone: &Zone<F>) -> &[PerCpuPages<F>] {
+    fn sets_of(&self, zone: &Zone<F>) -> &[OwnLine<PerCpuPages<F>>] {
         let first = usize::from(zone.id.0) * self.cpus;
         &self.sets[first..first + self.cpus]
     }
@@ -194,12 +197,12 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
     const NAME: &'static str = "pcp";
 
     fn list_count(geometry: &Geometry) -> u32 {
-        geometry.zones.len() as u32 * u32::from(geometry.cpus) * NR_PCP_LISTS
+        geometry.zones.len() as u32 * u32::from(geometry.cpus) * LISTS_APART
     }
 
     fn build(buddy: &Buddy<F, P>, machine: &Machine, first_list: u32) -> StockPcp<F> {
         let cpus = usize::from(buddy.geometry.cpus);
-        let set = |i: usize| PerCpuPages::new(first_list + i as u32 * NR_PCP_LISTS);
+        let set = |i: usize| OwnLine::new(PerCpuPages::new(first_list + i as u32 * LISTS_APART));
         let sets: Box<[_]> = (0..buddy.zones.len() * cpus).map(set).collect();
         let slice = pcp_limits::cache_slice_bytes(machine);
         for set in &sets {

@@ -148,7 +148,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
 
     fn counters(&self) -> BTreeMap<String, u64> {
         let mut counters = BTreeMap::new();
-        self.buddy.counters.collect(&mut counters);
+        self.buddy.counters.all().for_each(|copy| copy.collect(&mut counters));
         P::counters(&self.buddy, &mut counters);
         counters
     }

@@ -21,10 +21,11 @@ use super::buddy::Buddy;
 use super::cache::Cache;
 use super::flags::AllocFlags;
 use super::flavour::{Fault, Flavour, Guard, Lock, Word};
-use super::frames::{Frame, FrameState, FrameWord, ListId, Mark};
+use super::frames::{Frame, FrameState, FrameWord, HEADS_PER_LINE, ListId, Mark};
 use super::free_path::Protocol;
 use super::geometry::{CpuIndex, Geometry};
 use super::pcp_limits::{self, Limits};
+use super::per_thread::OwnLine;
 use super::placement::Placement;
 use super::request::FreeEntry;
 use super::virtual_hold::{Deed, Hold, Moved, Stranded};
@@ -50,7 +51,7 @@ pub struct OwningPcp<F: Flavour> {
     /// Number of its list of owned pageblocks that have fragments in the zone.
     owned: u32,
     first_list: u32,
-    /// Lists: orders up to the pageblock's times types.
+    /// List heads: orders up to the pageblock's times types, and a few that are never used.
     lists: u32,
     count: F::U32,
     /// For each type the orders whose list is not empty.
@@ -70,7 +71,7 @@ pub struct OwningPcp<F: Flavour> {
 /// Pagesets by zone and CPU.
 #[derive(Debug)]
 pub struct PcpBuddy<F: Flavour> {
-    sets: Box<[OwningPcp<F>]>,
+    sets: Box<[OwnLine<OwningPcp<F>>]>,
     cpus: usize,
     enabled: bool,
 }
@@ -101,7 +102,7 @@ impl<F: Flavour> PcpBuddy<F> {
         &self.sets[usize::from(zone.id.0) * self.cpus + usize::from(cpu.0)]
     }
 
-    fn sets_of(&self, zone: &Zone<F>) -> &[OwningPcp<F>] {
+    fn sets_of(&self, zone: &Zone<F>) -> &[OwnLine<OwningPcp<F>>] {
         let first = usize::from(zone.id.0) * self.cpus;
         &self.sets[first..first + self.cpus]
     }
@@ -362,11 +363,11 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
         let protocol = buddy.settings.protocol();
         let set = |i: usize| {
             let cpu = CpuIndex((i % cpus) as u16);
-            OwningPcp::new(protocol, cpu, i as u32, first_list, lists)
+            OwnLine::new(OwningPcp::new(protocol, cpu, i as u32, first_list, lists))
         };
         let sets: Box<[_]> = (0..buddy.zones.len() * cpus).map(set).collect();
         let slice = pcp_limits::cache_slice_bytes(machine);
-        sets.iter().for_each(|set: &OwningPcp<F>| set.limits.set_cache_slice(slice));
+        sets.iter().for_each(|set: &OwnLine<OwningPcp<F>>| set.limits.set_cache_slice(slice));
         PcpBuddy { sets, cpus, enabled: buddy.settings.pcp }
     }
 
@@ -493,7 +494,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
     }
 
     fn stranded(&self, buddy: &Buddy<F, P>) -> Stranded {
-        buddy.holds.stranded(self.sets.iter().map(OwningPcp::waiting))
+        buddy.holds.stranded(self.sets.iter().map(|set| set.waiting()))
     }
 
     fn check(&self, buddy: &Buddy<F, P>) {
@@ -503,6 +504,8 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
     }
 }
 
+/// List heads from one pageset to the next, so that no two share a cache line.
 fn lists_per_set(geometry: &Geometry) -> u32 {
-    TYPES * (u32::from(geometry.pageblock_order) + 1)
+    let lists = TYPES * (u32::from(geometry.pageblock_order) + 1);
+    lists.next_multiple_of(HEADS_PER_LINE)
 }

@@ -13,6 +13,7 @@ use crate::mm::flavour::{Flavour, Word};
 use crate::mm::frames::{Frame, ListId};
 use crate::mm::geometry::{CpuIndex, Geometry, PageblockId, ZoneId};
 use crate::mm::page_alloc::Mm;
+use crate::mm::per_thread::PerThread;
 use crate::mm::placement::{Placement, Reader, Relax};
 use crate::mm::request::{Entry, Request};
 use crate::mm::rmqueue::{self, RmqueueMode};
@@ -35,7 +36,7 @@ pub struct Spb<F: Flavour> {
     background: Background<F>,
     /// The CPU that serves a request, for its hints. With several threads it may be another's,
     /// which a hint survives.
-    cpu: F::U32,
+    cpu: PerThread<F, F::U32>,
 }
 
 impl<F: Flavour> Spb<F> {
@@ -101,7 +102,7 @@ impl<F: Flavour> Placement<F> for Spb<F> {
         Ok(Spb {
             zones: (0..geometry.zones.len()).map(zone).collect(),
             background: Background::new(geometry.zones.len(), geometry.nodes.len(), settings),
-            cpu: F::U32::default(),
+            cpu: PerThread::default(),
         })
     }
 
