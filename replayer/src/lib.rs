@@ -13,10 +13,12 @@
 //! * [`diff`]: two comparisons against each other;
 //! * [`compare`], [`verdict`]: the tracks side by side, and in words;
 //! * [`fidelity`]: the stock model against the running kernel;
+//! * [`bench`](mod@bench): how fast all that is;
 //! * [`bundled`]: a recording to begin with;
 //! * `locks` (feature `locks`): the free path's locking protocols under a model checker;
 //! * [`cli`]: the program `fragscope-replay`.
 
+pub mod bench;
 pub mod bundled;
 pub mod callsite;
 pub mod cli;

@@ -6,6 +6,7 @@
 //! error. Exit status: 0 done, 1 failed, 2 wrong usage.
 
 mod about;
+mod bench;
 mod compare;
 mod diff;
 mod events;
@@ -74,6 +75,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Make a trace of a machine and a load that do not exist.
     Synth(synth::SynthArgs),
+    /// Measure how fast the parts of a replay are here.
+    Bench(bench::BenchArgs),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -189,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(args) => sweep::sweep(&args),
         Command::Import(args) => import::run(&args),
         Command::Synth(args) => synth::synth(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Completions { shell } => about::completions(shell),
         Command::Man => about::manual(),
     };
