@@ -23,7 +23,7 @@ use crate::engine::drive::{DriveError, drive};
 use crate::engine::observatory::{Observatory, ReplayError};
 use crate::engine::op::Op;
 use crate::engine::policy::{Identity, PolicyTrack};
-use crate::kernel_track::KernelTrack;
+use crate::kernel_track::{self, KernelTrack};
 use crate::mm::allocator::{BuildError, PageAllocator};
 use crate::mm::settings::{IndexKind, Settings};
 use crate::mm::{SpbMm, StockMm};
@@ -299,8 +299,9 @@ fn policy<A: PageAllocator, R: Read>(
 
 fn replay_kernel(track: &mut KernelTrack, batch: &EventBatch, ops: &mut Vec<Op>) {
     for (pages, side) in batch.stretches() {
-        for event in pages {
-            track.page_event(*event, ops);
+        for ahead in pages.chunks(kernel_track::AHEAD) {
+            track.look_ahead(ahead);
+            ahead.iter().for_each(|event| track.page_event(*event, ops));
         }
         if let Some(side) = side {
             track.side_event(side, ops);

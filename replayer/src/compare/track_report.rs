@@ -187,7 +187,7 @@ impl TrackReport {
         TrackReport {
             locks: Some(LockReport::new(free_path, sample.stranded, counters, requests)),
             seed: is_drawn.then_some(sample.seed),
-            orders: sample.tally.orders.clone(),
+            orders: sample.tally.orders.iter().map(|(order, tally)| (order, *tally)).collect(),
             ..TrackReport::new(&sample.track, events, floor_1g)
         }
     }

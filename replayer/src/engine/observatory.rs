@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fragscope_trace::event::{EventBatch, SideEvent, SideKind, TimeNs};
+use fragscope_trace::event::{EventBatch, PageEvent, SideEvent, SideKind, TimeNs};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{End, Header};
 use fragscope_trace::machine::Machine;
@@ -20,7 +20,7 @@ use super::survey::Survey;
 use super::taints::TaintLog;
 use super::worker::{PolicySample, TrackError, Worker};
 use crate::kernel_track::fidelity::Fidelity;
-use crate::kernel_track::{KernelTrack, UnmatchedFree};
+use crate::kernel_track::{self, KernelTrack, UnmatchedFree};
 use crate::mm::allocator::{BuildError, MemoryFiles};
 use crate::mm::spb::event::Recorder;
 use crate::observe::{
@@ -325,13 +325,11 @@ impl Observatory {
         let merged = backfill.merge(batch);
         self.backfill = backfill;
         for (pages, side) in merged.stretches() {
-            for event in pages {
-                self.attend_pending(event.time_ns)?;
-                let from = self.ops.len();
-                self.kernel.page_event(*event, &mut self.ops);
-                self.retype.apply(event, &mut self.ops[from..]);
-                let of = (event.order(), event.gfp);
-                self.taints.note_kernel(&mut self.kernel, event.time_ns, of, &mut self.ops);
+            for ahead in pages.chunks(kernel_track::AHEAD) {
+                self.kernel.look_ahead(ahead);
+                for event in ahead {
+                    self.page_event(event)?;
+                }
             }
             self.time_ns = self.time_ns.max(pages.last().map_or(0, |event| event.time_ns));
             if let Some(side) = side {
@@ -341,6 +339,17 @@ impl Observatory {
                 self.flush()?;
             }
         }
+        Ok(())
+    }
+
+    #[inline]
+    fn page_event(&mut self, event: &PageEvent) -> Result<(), ReplayError> {
+        self.attend_pending(event.time_ns)?;
+        let from = self.ops.len();
+        self.kernel.page_event(*event, &mut self.ops);
+        self.retype.apply(event, &mut self.ops[from..]);
+        let of = (event.order(), event.gfp);
+        self.taints.note_kernel(&mut self.kernel, event.time_ns, of, &mut self.ops);
         Ok(())
     }
 

@@ -30,6 +30,9 @@ use crate::observe::{
 /// log2 of the virtual nanoseconds between two calls of [`PageAllocator::advance`]: about 1 ms.
 const ADVANCE_SHIFT: u32 = 20;
 
+/// Operations whose memory is read together.
+const AHEAD: usize = 32;
+
 /// Order of a 1 GiB page.
 const GIGANTIC_ORDER: u8 = 18;
 
@@ -139,12 +142,32 @@ impl<A: PageAllocator> PolicyTrack<A> {
 
     /// Replays operations.
     pub fn replay(&mut self, ops: &[Op]) {
-        for op in ops {
-            self.step(op);
-            if self.allocator.taint_changes_seen() != self.changes_seen {
-                self.note_taints(op);
+        for ahead in ops.chunks(AHEAD) {
+            self.look_ahead(ahead);
+            for op in ahead {
+                self.step(op);
+                if self.allocator.taint_changes_seen() != self.changes_seen {
+                    self.note_taints(op);
+                }
             }
         }
+    }
+
+    /// Reads what operations will need of the frame table, all before the first of them: the
+    /// processor then waits for memory once and not once for each.
+    #[inline]
+    fn look_ahead(&self, ops: &[Op]) {
+        let frames = self.allocator.frames();
+        let (mut lives_in, mut read) = ([0; AHEAD], 0);
+        for (place, op) in lives_in.iter_mut().zip(ops) {
+            if let Step::Alloc { pfn, .. } | Step::Free { pfn, .. } = op.step {
+                *place = frames.place(pfn).unwrap_or(pfn);
+            }
+        }
+        for place in &lives_in[..ops.len()] {
+            read ^= frames.owner(*place);
+        }
+        std::hint::black_box(read);
     }
 
     #[inline]

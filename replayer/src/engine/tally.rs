@@ -1,6 +1,7 @@
 //! What became of the workload's requests in one policy track.
 
 use std::collections::BTreeMap;
+use std::ops::Index;
 
 use serde::Serialize;
 
@@ -28,7 +29,7 @@ pub struct OrderTally {
 }
 
 /// Counts of one policy track, cumulative. Pages unless said otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Allocations, frees and failed requests of the kernel that were replayed, in events.
     pub requests: u64,
@@ -52,13 +53,34 @@ pub struct Tally {
     /// Frees that the allocator did not accept, in blocks: a bug, if not 0.
     pub rejected_frees: u64,
     /// Requests by order.
-    pub orders: BTreeMap<u8, OrderTally>,
+    pub orders: Orders,
+}
+
+/// Requests by order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders([OrderTally; 32]);
+
+impl Index<u8> for Orders {
+    type Output = OrderTally;
+
+    fn index(&self, order: u8) -> &OrderTally {
+        &self.0[usize::from(order)]
+    }
+}
+
+impl Orders {
+    /// Orders of which there were requests, served or failed; ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, &OrderTally)> {
+        let asked = |(_, tally): &(u8, &OrderTally)| **tally != OrderTally::default();
+        (0..).zip(&self.0).filter(asked)
+    }
 }
 
 impl Tally {
-    /// Counts of one order.
+    /// Counts of one order, which is below 32.
+    #[inline]
     pub fn order(&mut self, order: u8) -> &mut OrderTally {
-        self.orders.entry(order).or_default()
+        &mut self.orders.0[usize::from(order)]
     }
 
     /// Counts a refusal.
@@ -73,13 +95,13 @@ impl Tally {
     /// Requests refused, of all orders and for all reasons.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.orders.values().map(|o| o.refused_policy + o.refused_no_memory).sum()
+        self.orders.iter().map(|(_, o)| o.refused_policy + o.refused_no_memory).sum()
     }
 
     /// Requests served, of all orders.
     #[must_use]
     pub fn served(&self) -> u64 {
-        self.orders.values().map(|o| o.served).sum()
+        self.orders.iter().map(|(_, o)| o.served).sum()
     }
 
     /// As named counters.

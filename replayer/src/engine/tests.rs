@@ -108,8 +108,8 @@ fn conserves_pages<A: PageAllocator>(steps: &[Step]) {
     }
     let requests = steps.iter().filter(|s| matches!(s, Step::Alloc { .. })).count() as u64;
     let orders = &track.tally().orders;
-    assert_eq!(orders.values().map(|o| o.requests).sum::<u64>(), requests);
-    for tally in orders.values() {
+    assert_eq!(orders.iter().map(|(_, o)| o.requests).sum::<u64>(), requests);
+    for (_, tally) in orders.iter() {
         let refused = tally.refused_policy + tally.refused_no_memory;
         assert_eq!(tally.requests, tally.served + refused);
         assert_eq!(refused, tally.in_pieces + tally.dropped);
@@ -163,7 +163,7 @@ fn a_refused_block_comes_in_pieces_where_the_caller_has_a_fallback() {
     let (served, dropped) = (track.tally().served(), track.tally().dropped_pages);
     track.replay(&[alloc(1024, 10, Gfp::KERNEL | Gfp::NORETRY | Gfp::NOWARN)]);
     let tally = track.tally();
-    assert_eq!((tally.orders[&10].in_pieces, tally.piece_pages), (1, 1024));
+    assert_eq!((tally.orders[10].in_pieces, tally.piece_pages), (1, 1024));
     assert_eq!((tally.served(), tally.dropped_pages), (served, dropped));
     let (freed, unplaced) = (tally.freed_pages, tally.unplaced_free_pages);
     track.replay(&[free(1024, 10)]);
@@ -192,7 +192,7 @@ fn a_failed_request_is_tried_without_placing() {
     let mut track = track::<StockMm>(&machine);
     let step = Step::Failed { gfp: Gfp::KERNEL, cpu: CpuId(0), order: 3 };
     track.replay(&[Op { time_ns: 1, step }]);
-    let tally = track.tally().orders[&3];
+    let tally = track.tally().orders[3];
     assert_eq!((tally.kernel_failed, tally.would_succeed, tally.requests), (1, 1, 0));
     check_track(&track);
 }

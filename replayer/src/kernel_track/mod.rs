@@ -38,6 +38,7 @@ use crate::observe::{BlockCensus, BlockChanges, EventTotals, StartState, TrackKi
 use anomalies::Anomalies;
 use block_types::BlockTypes;
 pub use correct::aligned_blocks;
+pub use page_events::AHEAD;
 use pages::{PageState, PageTable};
 
 /// A free that no traced allocation explains.

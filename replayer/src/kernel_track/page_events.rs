@@ -12,6 +12,9 @@ use super::{KernelTrack, UnmatchedFree};
 use crate::engine::op::{Op, Step};
 use crate::mm::frames::Frame;
 
+/// Events whose memory is read together, for [`KernelTrack::look_ahead`].
+pub const AHEAD: usize = 32;
+
 /// Largest order below a pageblock that per-CPU lists hold (`PAGE_ALLOC_COSTLY_ORDER`).
 const PCP_MAX_ORDER: u8 = 3;
 
@@ -21,6 +24,17 @@ impl KernelTrack {
     pub fn page_event(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
         self.count_event(event);
         self.apply(event, ops);
+    }
+
+    /// Reads what events will need of the page table, all before the first of them: the processor
+    /// then waits for memory once and not once for each.
+    #[inline]
+    pub fn look_ahead(&self, events: &[PageEvent]) {
+        let read = events.iter().fold(0, |read, event| {
+            let frames = self.pages.clip(event.range());
+            if frames.is_empty() { read } else { read ^ self.pages.read(frames.start) }
+        });
+        std::hint::black_box(read);
     }
 
     fn apply(&mut self, event: PageEvent, ops: &mut Vec<Op>) {

@@ -197,6 +197,12 @@ impl PageTable {
         self.touched[frame as usize]
     }
 
+    /// Something of all that is known of a frame.
+    #[inline]
+    pub(super) fn read(&self, frame: Frame) -> u32 {
+        u32::from(self.states[frame as usize].0) ^ self.touched[frame as usize]
+    }
+
     /// Says that an event named these frames.
     #[inline]
     pub fn touch(&mut self, frames: std::ops::Range<Frame>, tick: u32) {
