@@ -346,6 +346,23 @@ fn tracepoints_of_the_series_are_written_as_json_lines() {
     assert!(status == 2 && said.contains("--policy spb"), "{said}");
 }
 
+/// The file's name decides; a build without Parquet says so instead of writing something else.
+#[test]
+fn tracepoints_of_the_series_are_written_as_parquet() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.parquet");
+    let run = ["run", TINY, "--policy", "spb", "--json", "--events", path.to_str().unwrap()];
+    if cfg!(feature = "analysis") {
+        json(&run);
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    } else {
+        let (status, said) = failed(&run);
+        assert!(status == 2 && said.contains("analysis") && said.contains("JSON lines"), "{said}");
+        assert!(!path.exists());
+    }
+}
+
 #[test]
 fn superpageblocks_and_free_lists_are_shown_at_the_end() {
     let text = printed(&["run", TINY, "--policy", "spb", "--debugfs"]);

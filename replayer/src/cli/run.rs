@@ -31,7 +31,8 @@ pub(super) struct RunArgs {
     seed: u64,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Write the superpageblock series' tracepoints to this file, one JSON object a line.
+    /// Write the superpageblock series' tracepoints to this file: as Parquet if its name ends in
+    /// .parquet (columns: SCHEMA.md), otherwise one JSON object a line.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     /// Only these tracepoints, for example spb_pb_taint,spb_alloc_fall_through.

@@ -7,6 +7,7 @@ mod events;
 pub mod names;
 mod result_tables;
 pub mod schema;
+pub(crate) mod spb_events;
 pub(crate) mod table;
 mod trace_tables;
 

@@ -443,6 +443,75 @@ pub const SWEEP_COUNTERS: Table = Table {
     ],
 };
 
+/// The tracepoints of the superpageblock series.
+pub const SPB_EVENTS: Table = Table {
+    name: "spb_events",
+    meaning: "Written by `run --events FILE.parquet`, whatever the file's name: one row for each tracepoint of the superpageblock series. Columns are the fields of all tracepoints; those that a tracepoint does not have are null.",
+    imported: false,
+    columns: &[
+        column(
+            "time_ns",
+            Kind::U64,
+            "the workers' tick before it, every 10 ms of virtual time; `CLOCK_MONOTONIC` of the traced host",
+        ),
+        column("zone", Kind::U32, "position of the zone in the machine"),
+        column("event", Kind::Text, "name of the tracepoint"),
+        maybe("order", Kind::U32, "order of the request"),
+        maybe("migratetype", Kind::Text, "type of the request, or of the has-bit"),
+        maybe("gfp_mask", Kind::Text, "names of the request's flags, with bars between"),
+        maybe("alloc_flags", Kind::U32, "its `ALLOC_*` flags"),
+        maybe("pfn", Kind::U64, "first frame of the pageblock or of the free block"),
+        maybe("set", Kind::Bool, "`spb_pb_taint`: the bit was set, or cleared"),
+        maybe(
+            "is_first_or_last",
+            Kind::Bool,
+            "`spb_pb_taint`: the superpageblock's counter went from 0 to 1, or from 1 to 0",
+        ),
+        maybe("start_type", Kind::Text, "`spb_claim_block_refused`: type asked for"),
+        maybe("block_type", Kind::Text, "`spb_claim_block_refused`: type of the pageblock"),
+        maybe("reason", Kind::Text, "`spb_claim_block_refused`: why"),
+        maybe("phase1_attempts", Kind::U32, "`spb_evacuate_for_order_done`: pageblocks tried"),
+        maybe(
+            "phase2_attempts",
+            Kind::U32,
+            "`spb_evacuate_for_order_done`: always 0, as in the series",
+        ),
+        maybe(
+            "did_evacuate",
+            Kind::Bool,
+            "`spb_evacuate_for_order_done`: whether any pageblock was evacuated",
+        ),
+        maybe("step", Kind::Text, "`spb_alloc_atomic_relax`: what was done"),
+        maybe("outcome", Kind::Text, "`spb_alloc_walk`: where a block was found"),
+        maybe(
+            "n_spbs_visited",
+            Kind::U32,
+            "`spb_alloc_walk`: superpageblocks looked at; 0 after a hint",
+        ),
+        maybe("n_tainted", Kind::U32, "`spb_alloc_fall_through`: tainted superpageblocks"),
+        maybe(
+            "n_tainted_with_buddy",
+            Kind::U32,
+            "`spb_alloc_fall_through`: those with a free block that is large enough",
+        ),
+        maybe(
+            "saw_free_pages",
+            Kind::Bool,
+            "`spb_alloc_fall_through`: some tainted superpageblock has a free page",
+        ),
+        maybe(
+            "saw_free_pb",
+            Kind::Bool,
+            "`spb_alloc_fall_through`: some has a wholly free pageblock",
+        ),
+        maybe(
+            "saw_below_reserve",
+            Kind::Bool,
+            "`spb_alloc_fall_through`: some has no more free pageblocks than its reserve",
+        ),
+    ],
+};
+
 /// All tables.
 pub const TABLES: &[Table] = &[
     TRACE,
@@ -462,6 +531,7 @@ pub const TABLES: &[Table] = &[
     TAINTS,
     SWEEP_RUNS,
     SWEEP_COUNTERS,
+    SPB_EVENTS,
 ];
 
 /// The text of `SCHEMA.md`.

@@ -1,7 +1,7 @@
 //! Writing one table: rows are collected and go out as row groups.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::{
@@ -135,7 +135,14 @@ pub(crate) struct TableWriter {
 impl TableWriter {
     /// Creates the table's file in `dir`.
     pub(crate) fn create(dir: &Path, table: &'static Table) -> Result<TableWriter, ExportError> {
-        let path = dir.join(table.file_name());
+        TableWriter::create_file(dir.join(table.file_name()), table)
+    }
+
+    /// Creates this file for the table.
+    pub(crate) fn create_file(
+        path: PathBuf,
+        table: &'static Table,
+    ) -> Result<TableWriter, ExportError> {
         let file = File::create(&path).map_err(|source| ExportError::Create { path, source })?;
         let columns = table.columns.iter().map(|c| (c.name.into(), data_type(c.kind)));
         let schema: Schema = columns.collect();

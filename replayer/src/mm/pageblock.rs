@@ -203,7 +203,7 @@ mod tests {
     use crate::mm::flavour::Up;
 
     #[test]
-    fn owned_pageblocks_are_a_list() {
+    fn p01_owned_pageblocks_are_a_list() {
         let blocks = Pageblocks::<Up>::new(5, 2);
         let owned = |list| {
             let next = |b: &PageblockId| blocks.next_owned(*b);

@@ -349,4 +349,21 @@ mod tests {
         assert!(spb.count_has(HasBit::Movable, false));
         assert_eq!(spb.counts().reserved, 511);
     }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "patch 22")]
+    fn p22_more_pageblocks_with_a_bit_than_there_are_is_a_fault() {
+        let spb = Superpageblock::<Up>::new(1);
+        spb.count_has(HasBit::Movable, true);
+        spb.count_has(HasBit::Movable, true);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "patch 22")]
+    fn p22_more_free_pageblocks_than_there_are_is_a_fault() {
+        let spb = Superpageblock::<Up>::new(0);
+        spb.count_free(true);
+    }
 }

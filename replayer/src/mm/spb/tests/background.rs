@@ -1,7 +1,8 @@
-//! Workers (patches 15, 23, 25, 28).
+//! Workers (patches 06, 15, 23, 25, 28).
 
 use fragscope_trace::page::{Content, Migratetype};
 
+use crate::mm::allocator::PageAllocator;
 use crate::mm::flags::AllocFlags;
 use crate::mm::frames::FrameState;
 use crate::mm::settings::Settings;
@@ -13,6 +14,23 @@ use super::bed::*;
 fn tainted_and_full(spbs: u32, settings: &Settings, content: Content) -> Bed {
     let runs = [(0, 1, Content::Kernel), (1, u64::from(SPB) - 1, content)];
     Bed::with(spbs, settings, &runs)
+}
+
+/// One pageblock is emptied of what moves, and no other.
+#[test]
+fn p06_one_pageblock_is_emptied() {
+    let bed = tainted_and_full(3, &Settings { p15: false, ..settings() }, Content::Anon);
+    let evacuate = |block: u32| {
+        let block = bed.block(block * BLOCK);
+        crate::mm::spb::evacuate::evacuate_pageblock(&bed.mm, bed.zone(), block)
+    };
+    let movable = bed.counts(0).movable;
+    assert_eq!((evacuate(5), bed.counts(0).free), (BLOCK, 1));
+    assert_eq!(bed.counts(0).movable, movable - 1);
+    // The pageblock that cannot be emptied is left to its unmovable page alone.
+    assert_eq!((evacuate(0), bed.counts(0).free), (BLOCK - 1, 1));
+    assert_eq!(bed.counts(0).unmovable, 1);
+    bed.mm.check_invariants();
 }
 
 #[test]

@@ -64,6 +64,22 @@ fn p08_taking_part_of_a_block_uses_all_its_pageblocks() {
     assert_eq!((free, movable), (BLOCKS - 2, 2));
 }
 
+/// Pageblocks without memory stay uninitialised: no list has them, and no request gets them.
+#[test]
+fn p04_holes_are_in_no_list() {
+    let hole = SPB + 3 * BLOCK..SPB + 5 * BLOCK;
+    let runs = [(u64::from(hole.start), u64::from(2 * BLOCK), Content::Absent)];
+    let bed = Bed::with(2, &settings(), &runs);
+    let Counts { free, reserved, total, .. } = bed.counts(1);
+    assert_eq!((free, reserved, total), (BLOCKS - 2, 2, BLOCKS));
+    let mut served = 0;
+    while let Ok(frame) = bed.try_alloc(&Request::new(0, MOVABLE, CpuId(0))) {
+        assert!(!hole.contains(&frame));
+        served += 1;
+    }
+    assert_eq!(served, 2 * SPB - 2 * BLOCK);
+}
+
 /// A borrowed page sets the borrower's bit, unless content is not tracked.
 #[test]
 fn p07_bits_follow_content() {

@@ -97,7 +97,7 @@ fn p05_claims_boost_no_watermark() {
 /// An unmovable request without NOFRAGMENT and without a tainted superpageblock claims a whole
 /// pageblock of an empty one.
 #[test]
-fn the_first_taint_is_a_claim() {
+fn p13_the_first_taint_claims_a_whole_block() {
     let bed = Bed::new(3, &settings());
     assert_eq!(bed.rmqueue(0, Migratetype::Unmovable, NOFRAGMENT), None);
     let frame = bed.rmqueue(0, Migratetype::Unmovable, AllocFlags::empty()).unwrap();

@@ -1,16 +1,17 @@
 //! Refusals and relaxation (patches 18, 20, 26, 35, 36).
 
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::page::{Content, Migratetype};
+use fragscope_trace::machine::ZoneKind;
+use fragscope_trace::page::{Content, CpuId, Migratetype};
 
+use crate::mm::allocator::PageAllocator;
 use crate::mm::flags::AllocFlags;
 use crate::mm::request::{Entry, Refusal, Request};
 use crate::mm::settings::Settings;
 use crate::mm::spb::event::{RelaxStep, SpbEvent};
+use crate::mm::{SpbMm, testing};
 
 use super::bed::*;
-
-use fragscope_trace::page::CpuId;
 
 fn steps(bed: &Bed) -> Vec<RelaxStep> {
     let step = |event: SpbEvent| match event {
@@ -156,6 +157,34 @@ fn p20_drops_nofragment_at_last() {
     bed.alloc(0, UNMOVABLE);
     assert_eq!(bed.tainted().len(), 2);
     assert_eq!(bed.counter("nofragment_dropped"), 1);
+}
+
+/// On a machine of several nodes, requests begin with NOFRAGMENT where their node has a DMA32 zone
+/// only; on the others they taint at once. With NOFRAGMENT there it is given up when the search
+/// comes to the other node's memory.
+#[test]
+fn nodes_without_dma32_begin_without_nofragment() {
+    let spb = u64::from(SPB);
+    let zones = [
+        (0, ZoneKind::Dma32, 0, spb),
+        (0, ZoneKind::Normal, spb, 2 * spb),
+        (1, ZoneKind::Normal, 3 * spb, 2 * spb),
+    ];
+    let machine = testing::machine(BLOCK_ORDER, &zones);
+    let tainted_and_full =
+        [(0, spb, Content::Slab), (spb, spb, Content::Slab), (3 * spb, spb, Content::Slab)];
+    let dropped = |cpu: u16, nofragment_needs_dma32: bool| {
+        let mm =
+            SpbMm::build(&machine, &Settings { nofragment_needs_dma32, ..settings() }).unwrap();
+        let mut snapshot = testing::snapshot(&machine, &tainted_and_full);
+        snapshot.pageblocks = pageblock_types(&tainted_and_full);
+        mm.load(&snapshot);
+        let frame = mm.alloc(&Request::new(0, UNMOVABLE, CpuId(cpu))).unwrap();
+        assert_eq!(spb_of(frame), if cpu < 2 { 2 } else { 4 }, "the own node's empty one");
+        mm.counters()["nofragment_dropped"]
+    };
+    // CPUs 0 and 1 are those of node 0.
+    assert_eq!((dropped(0, true), dropped(2, true), dropped(2, false)), (1, 0, 1));
 }
 
 /// A no-lock request steals inside a tainted superpageblock before it taints another.
