@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fragscope_agent::bpf::tracer::TracerOptions;
 
+use crate::cost_cli::CostArgs;
 use crate::probe_cli::ProbeArgs;
 use crate::snapshot_cli::SnapshotArgs;
 
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Snapshot(SnapshotArgs),
     #[command(name = "probe-1g")]
     Probe1g(ProbeArgs),
+    Cost(CostArgs),
     /// Say what this host offers, what is lost without the rest, and how to get it
     Doctor(DoctorArgs),
     /// Print completions for a shell

@@ -5,6 +5,7 @@
 //! * [`live`]: a tracing session: threads, queues, a stream of frames;
 //! * [`object`]: the BPF objects themselves; [`priority`]: of threads;
 //! * [`btf`]: names, sizes and offsets of the kernel's types;
+//! * [`cost`]: what tracing adds to each allocation and free;
 //! * [`probe_1g`]: how many 1 GiB pages the kernel really gives;
 //! * [`machine`], [`proc`]: geometry and settings of the host;
 //! * [`snapshot`]: the state of every page frame.
@@ -14,6 +15,7 @@
 
 pub mod bpf;
 pub mod btf;
+pub mod cost;
 pub mod live;
 pub mod machine;
 pub mod merge;

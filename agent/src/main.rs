@@ -4,6 +4,7 @@
 
 mod about;
 mod cli;
+mod cost_cli;
 mod doctor;
 mod probe_cli;
 mod record;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Snapshot(args) => snapshot_cli::run(&args),
         Command::Probe1g(args) => probe_cli::run(&args),
+        Command::Cost(args) => cost_cli::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => about::completions(shell),
         Command::Man => about::manual(),

@@ -9,7 +9,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use fragscope_trace::page::PAGE_SIZE;
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 /// A read-write mapping of a mmapable BPF array. It stays valid when the map's descriptor is
 /// closed. The kernel's programs write to it at any time, so it is only read and written through
@@ -80,7 +80,8 @@ impl Drop for MapMemory {
     }
 }
 
-/// Takes `bytes` of new pages from the kernel, touches each, and gives them back.
+/// Takes `bytes` of new memory from the kernel in pages of 4 KiB, touches each, and gives them back:
+/// one order-0 allocation and one free a page.
 ///
 /// # Errors
 /// What `mmap` says.
@@ -88,6 +89,9 @@ pub fn touch_fresh_pages(bytes: usize) -> io::Result<()> {
     let rights = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a fresh mapping at an address of the kernel's choice.
     let at = unsafe { mmap_anonymous(null_mut(), bytes, rights, MapFlags::PRIVATE) }?;
+    // A kernel without huge pages refuses the advice, and needs none.
+    // SAFETY: the mapping just made; the advice changes no content.
+    let _ = unsafe { madvise(at, bytes, Advice::LinuxNoHugepage) };
     for offset in (0..bytes).step_by(PAGE_SIZE as usize) {
         // SAFETY: inside the mapping, to which nothing else refers.
         unsafe { at.cast::<u8>().add(offset).write_volatile(1) };

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fragscope_agent::bpf::memory::touch_fresh_pages;
 use fragscope_agent::bpf::rights::missing_capabilities;
 use fragscope_trace::event::{PageEvent, SideEvent};
 use fragscope_trace::frame::Frame;
@@ -56,7 +57,7 @@ pub(crate) fn storm_if_asked() {
 /// Maps, touches page by page, and unmaps.
 pub(crate) fn storm(rounds: usize, mib: usize) {
     for _ in 0..rounds {
-        crate::storm::round(mib << 20).unwrap();
+        touch_fresh_pages(mib << 20).unwrap();
     }
 }
 

@@ -2,11 +2,9 @@
 //! they were skipped.
 
 mod common;
+mod cost;
 mod probe_1g;
 mod record;
 mod serve;
 mod snapshot;
-#[path = "../../examples/storm.rs"]
-#[expect(dead_code, reason = "its main is the example's")]
-mod storm;
 mod tracing;
