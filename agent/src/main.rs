@@ -15,6 +15,7 @@ mod snapshot_cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use fragscope_trace::causes;
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         Command::Man => about::manual(),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("fragscope-agent: {error:#}");
+        eprintln!("fragscope-agent: {}", causes::in_one_line(error.as_ref()));
         ExitCode::FAILURE
     })
 }

@@ -9,10 +9,11 @@
 //!   of the project uses these definitions and no others;
 //! * [`frame`], [`reader`], [`writer`]: one codec for files, pipes and sockets;
 //! * [`info`]: statistics of a whole trace;
-//! * [`rules`]: what readers may rely on.
+//! * [`rules`]: what readers may rely on; [`causes`]: errors as people read them.
 //!
 //! This crate knows nothing of BPF, of allocators or of screens.
 
+pub mod causes;
 mod codec;
 pub mod event;
 pub mod frame;

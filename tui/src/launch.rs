@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use fragscope_replay::bundled;
+use fragscope_trace::causes;
 use jiff::tz::TimeZone;
 
 use crate::cli::Cli;
@@ -60,7 +61,7 @@ fn local_or_bundled() -> Result<Opened> {
             Ok(Opened { host, source: Box::new(local) })
         }
         Err(error) => {
-            let why = one_line(&format!("{error:#}"));
+            let why = one_line(&causes::in_one_line(error.as_ref()));
             eprintln!("fragscope: cannot trace this host: {why}; showing the bundled recording");
             let mut host = Host::new("bundled recording", Origin::Bundled);
             host.fallback = Some(format!("not this host, which cannot be traced: {why}"));

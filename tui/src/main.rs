@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use fragscope::cli::Cli;
+use fragscope_trace::causes;
 
 fn main() -> ExitCode {
     match fragscope::run(&Cli::parse()) {
         Ok(status) => ExitCode::from(status),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fragscope: {error:#}");
+            eprintln!("fragscope: {}", causes::in_one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

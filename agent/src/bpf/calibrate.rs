@@ -3,6 +3,11 @@
 //! Raw tracepoints pass a struct page's address, classic ones the pfn. Both programs run on the
 //! same allocation, one after the other; a few hundred such pairs give base and size. An interrupt
 //! between the two makes a false pair, so the majority decides.
+//!
+//! If another process had a classic program on the tracepoint before, ours runs before our raw one.
+//! Pairs are therefore made as if either came first. Pairs of the wrong order hold an allocation's
+//! page and its neighbour's pfn: they contradict each other, or, where pages were allocated in a
+//! row, agree on an address that is a struct page beside a multiple of the page size.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +19,8 @@ use aya::programs::{
     ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _, TracePoint,
 };
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use fragscope_ebpf::probe::{OWN_TGID, PAIR_SLOTS, Pair};
+use fragscope_ebpf::probe::{OWN_TGID, PAIR_ORDERS, PAIR_SLOTS, Pair};
+use fragscope_trace::page::PAGE_SIZE;
 use thiserror::Error;
 
 use super::format::{Format, FormatError};
@@ -24,6 +30,8 @@ use crate::object;
 
 /// Pairs that must agree.
 const PAIRS_WANTED: usize = 64;
+/// Pairs after which more would not help.
+const PAIRS_ENOUGH: usize = 1024;
 /// Pages touched in one round to cause allocations.
 const ROUND_BYTES: usize = 1 << 20;
 /// Rounds before giving up.
@@ -102,7 +110,6 @@ fn calibrate(tracefs: &Path) -> Result<Vmemmap, CalibrateError> {
     let [pfn_at] = Format::read(tracefs, "kmem/mm_page_alloc")?.offsets(["pfn"])?;
     let mut ebpf =
         EbpfLoader::new().override_global("PAIR_PFN_OFFSET", &pfn_at, true).load(object::probe())?;
-    // Programs run in the order of their registration: the address must be noted first.
     let raw: &mut RawTracePoint = program(&mut ebpf, "pair_page")?;
     raw.load()?;
     raw.attach("mm_page_alloc")?;
@@ -110,15 +117,19 @@ fn calibrate(tracefs: &Path) -> Result<Vmemmap, CalibrateError> {
     classic.load()?;
     classic.attach("kmem", "mm_page_alloc")?;
 
-    let mut pairs = Vec::new();
+    let mut pairs = 0;
     for _ in 0..ROUNDS {
         touch_fresh_pages(ROUND_BYTES).map_err(CalibrateError::Memory)?;
-        pairs = read_pairs(&ebpf)?;
-        if pairs.len() >= PAIRS_WANTED {
+        let by_order = read_pairs(&ebpf)?;
+        if let Some(found) = by_order.iter().find_map(|pairs| majority(pairs)) {
+            return Ok(found);
+        }
+        pairs = by_order.iter().map(Vec::len).max().unwrap_or(0);
+        if pairs >= PAIRS_ENOUGH {
             break;
         }
     }
-    majority(&pairs).ok_or(CalibrateError::NoMajority { pairs: pairs.len() })
+    Err(CalibrateError::NoMajority { pairs })
 }
 
 /// Thread group id of this process as BPF programs see it: in the initial pid namespace.
@@ -145,16 +156,20 @@ fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a aya::maps::Map, MapError> {
     ebpf.map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
 }
 
-fn read_pairs(ebpf: &Ebpf) -> Result<Vec<Pair>, CalibrateError> {
+/// The pairs as if the programs ran in each order.
+fn read_pairs(ebpf: &Ebpf) -> Result<Vec<Vec<Pair>>, CalibrateError> {
     let array: Array<_, [u64; 2]> = Array::try_from(map(ebpf, "PAIRS")?)?;
-    let mut pairs = Vec::new();
-    for slot in 0..PAIR_SLOTS {
-        let [page, pfn] = array.get(&slot, 0)?;
-        if page != 0 && pfn != u64::MAX {
-            pairs.push(Pair { page, pfn });
+    let of_order = |order: u32| {
+        let mut pairs = Vec::new();
+        for slot in order * PAIR_SLOTS..(order + 1) * PAIR_SLOTS {
+            let [page, pfn] = array.get(&slot, 0)?;
+            if page != 0 && pfn != u64::MAX {
+                pairs.push(Pair { page, pfn });
+            }
         }
-    }
-    Ok(pairs)
+        Ok(pairs)
+    };
+    (0..PAIR_ORDERS).map(of_order).collect()
 }
 
 /// Base and size on which nine tenths of the pairs agree.
@@ -163,8 +178,8 @@ fn majority(pairs: &[Pair]) -> Option<Vmemmap> {
     let (page_bytes, _) = most_frequent(steps)?;
     let base_of = |p: &Pair| p.page.wrapping_sub(p.pfn.wrapping_mul(page_bytes));
     let (base, votes) = most_frequent(pairs.iter().map(base_of))?;
-    (pairs.len() >= PAIRS_WANTED && votes * 10 >= pairs.len() * 9)
-        .then_some(Vmemmap { base, page_bytes })
+    let agreed = pairs.len() >= PAIRS_WANTED && votes * 10 >= pairs.len() * 9;
+    (agreed && base.is_multiple_of(PAGE_SIZE)).then_some(Vmemmap { base, page_bytes })
 }
 
 /// The size of a struct page if both pairs are true.
@@ -200,6 +215,17 @@ mod tests {
         pairs[17].pfn = 3;
         pairs[90].page += 64 * 512;
         assert_eq!(majority(&pairs), Some(TRUTH));
+    }
+
+    #[test]
+    fn pairs_of_neighbours_give_nothing() {
+        let in_a_row = |i| Pair { page: pair(i + 1).page, pfn: i };
+        let rows: Vec<Pair> = (5000..5200).map(in_a_row).collect();
+        assert_eq!(majority(&rows), None);
+        let scattered: Vec<Pair> = (0..200).map(|i| pair(i * 7919 % 100_003)).collect();
+        let shifted: Vec<Pair> =
+            scattered.windows(2).map(|w| Pair { page: w[1].page, pfn: w[0].pfn }).collect();
+        assert_eq!(majority(&shifted), None);
     }
 
     #[test]

@@ -17,7 +17,9 @@ use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 use fragscope_agent::live::{Control, LiveAgent, LiveOptions};
 use fragscope_agent::{priority, snapshots};
+use fragscope_trace::causes;
 use fragscope_trace::header::EndReason;
+use fragscope_trace::writer::WriteError;
 
 use self::child::Child;
 use self::output::{Output, Written};
@@ -130,7 +132,8 @@ impl Recording {
         match Child::start(&self.args.command, stdout_is_ours) {
             Ok(child) => self.child = Some(child),
             Err(error) => {
-                self.control.abandon(EndReason::Failed { error: format!("{error:#}") });
+                self.control
+                    .abandon(EndReason::Failed { error: causes::in_one_line(error.as_ref()) });
                 return Err(error);
             }
         }
@@ -176,17 +179,14 @@ impl Recording {
         // A probe that was under way held up the last frame.
         let late = || self.written.recv_timeout(self.abandon_time).ok();
         let written = written.or_else(|| probed.as_ref().and_then(|_| late()));
-        let Some(Written { bytes, result }) = written else {
+        let Some(Written { bytes, events, result }) = written else {
             eprintln!("fragscope-agent: ended while the output took nothing more");
             return Ok(self.exit_code());
         };
         match result {
             Ok(()) => {}
             Err(error) if output::is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
-            Err(error) => {
-                let path = self.args.output.display();
-                return Err(error).with_context(|| format!("cannot write the trace to {path}"));
-            }
+            Err(error) => return Ok(self.fail_to_write(agent, &error, (events, bytes))),
         }
         let header = agent.header().clone();
         // Its last frame is written, so it is over but for a few instructions.
@@ -202,6 +202,28 @@ impl Recording {
             Some(Err(error)) => Err(error).context("the probe for 1 GiB pages failed"),
             _ => Ok(self.exit_code()),
         }
+    }
+
+    /// The output takes no more. What was being recorded goes on: its command is not this
+    /// program's to end.
+    fn fail_to_write(
+        &mut self,
+        agent: LiveAgent,
+        error: &WriteError,
+        (events, bytes): (u64, u64),
+    ) -> ExitCode {
+        let reason = causes::in_one_line(error);
+        self.control.abandon(EndReason::Failed { error: reason.clone() });
+        let report = agent.join_within(Duration::from_millis(500));
+        let all = report.map_or(events, |report| report.end.totals.events);
+        eprintln!(
+            "fragscope-agent: cannot write the trace to {}, which holds {events} events in {bytes} \
+             bytes and not the {} that followed: {reason}",
+            self.args.output.display(),
+            all.saturating_sub(events),
+        );
+        self.await_child();
+        ExitCode::FAILURE
     }
 
     /// The recording may be over before the command is.

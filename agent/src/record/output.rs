@@ -21,6 +21,8 @@ pub(super) struct Output {
 pub(super) struct Written {
     /// Bytes of whole frames.
     pub(super) bytes: u64,
+    /// Events in them.
+    pub(super) events: u64,
     /// Whether all was written.
     pub(super) result: Result<(), WriteError>,
 }
@@ -63,12 +65,13 @@ impl Output {
         written: Sender<Written>,
     ) -> Result<()> {
         std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
-            let mut sink = Sink { writer: None, recycler, ready: Some(ready), with_snapshot };
+            let ready = Some(ready);
+            let mut sink = Sink { writer: None, recycler, ready, with_snapshot, events: 0 };
             let mut file = Some(self.file);
             let result = frames.iter().try_for_each(|frame| sink.write(frame, &mut file));
             let bytes = sink.writer.as_ref().map_or(0, TraceWriter::bytes_written);
             // Nobody listens when this program is ending.
-            let _ = written.send(Written { bytes, result });
+            let _ = written.send(Written { bytes, events: sink.events, result });
         })?;
         Ok(())
     }
@@ -81,6 +84,8 @@ struct Sink<W: Write> {
     recycler: Recycler,
     ready: Option<Sender<()>>,
     with_snapshot: bool,
+    /// Written so far.
+    events: u64,
 }
 
 impl<W: Write> Sink<W> {
@@ -101,6 +106,7 @@ impl<W: Write> Sink<W> {
             }
             Frame::Events(batch) => {
                 writer.events(&batch)?;
+                self.events += batch.len() as u64;
                 self.recycler.recycle(batch);
                 // Events come first only if the opening snapshot failed.
                 self.tell_ready();

@@ -3,6 +3,7 @@
 
 mod common;
 mod cost;
+mod faults;
 mod probe_1g;
 mod record;
 mod serve;

@@ -10,7 +10,8 @@ use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use fragscope_ebpf::LICENCE;
 use fragscope_ebpf::probe::{
-    CHUNK_BYTES, COPY_RC, CPU_SLOT, OWN_TGID, PAIR_SLOTS, PAIRS_STORED, PROBE_SLOTS, Pair,
+    CHUNK_BYTES, COPY_RC, CPU_SLOT, OWN_TGID, PAGE_FIRST, PAIR_ORDERS, PAIR_SLOTS, PAIRS_STORED,
+    PFN_FIRST, PROBE_SLOTS, Pair,
 };
 
 /// `BPF_F_MMAPABLE`.
@@ -21,9 +22,11 @@ static CHUNK: Array<[u8; CHUNK_BYTES]> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static PROBE: Array<u64> = Array::with_max_entries(PROBE_SLOTS, 0);
 #[map]
-static PAIRS: Array<Pair> = Array::with_max_entries(PAIR_SLOTS, 0);
+static PAIRS: Array<Pair> = Array::with_max_entries(PAIR_ORDERS * PAIR_SLOTS, 0);
 #[map]
 static LAST_PAGE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static LAST_PFN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Offset of the field `pfn` in the record of `kmem:mm_page_alloc`.
 #[unsafe(no_mangle)]
@@ -68,10 +71,10 @@ pub(crate) fn identify(_ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
 pub(crate) fn pair_page(ctx: RawTracePointContext) -> i32 {
-    if let Some(slot) = LAST_PAGE.get_ptr_mut(0) {
-        // SAFETY: the slot is this CPU's own word.
-        unsafe { slot.write_volatile(ctx.arg(0)) };
-    }
+    let page: u64 = ctx.arg(0);
+    let pfn = exchange(&LAST_PFN, 0);
+    store_pair(PFN_FIRST, page, pfn);
+    exchange(&LAST_PAGE, page);
     0
 }
 
@@ -80,30 +83,42 @@ pub(crate) fn pair_pfn(ctx: TracePointContext) -> u32 {
     // SAFETY: the helper checks the address; a wrong offset gives a wrong pfn, which the reader
     // of the pairs finds out.
     if let Ok(pfn) = unsafe { ctx.read_at::<u64>(PAIR_PFN_OFFSET.load() as usize) } {
-        store_pair(pfn);
+        let page = exchange(&LAST_PAGE, 0);
+        store_pair(PAGE_FIRST, page, pfn);
+        exchange(&LAST_PFN, pfn);
     }
     0
 }
 
-/// Stores the pfn beside the address noted on this CPU. Failed allocations have no page.
-fn store_pair(pfn: u64) {
-    let Some(slot) = LAST_PAGE.get_ptr_mut(0) else { return };
-    let Some(count) = PROBE.get_ptr_mut(PAIRS_STORED) else { return };
-    // SAFETY: both are aligned words of maps. CPUs that race for the count overwrite each other's
-    // pair as a whole or in part; the reader takes the majority.
-    let (page, stored) = unsafe { (slot.read_volatile(), count.read_volatile()) };
-    if page == 0 {
+/// Puts `value` into this CPU's word; returns what was there.
+fn exchange(map: &PerCpuArray<u64>, value: u64) -> u64 {
+    let Some(word) = map.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the word is this CPU's own.
+    unsafe {
+        let old = word.read_volatile();
+        word.write_volatile(value);
+        old
+    }
+}
+
+/// Stores what one program noted on this CPU beside what the other sees now. Nothing was noted if
+/// either is 0; failed allocations have no page.
+fn store_pair(order: u32, page: u64, pfn: u64) {
+    if page == 0 || pfn == 0 {
         return;
     }
+    let Some(count) = PROBE.get_ptr_mut(PAIRS_STORED + order) else { return };
+    // SAFETY: an aligned word of a map. CPUs that race for the count overwrite each other's pair as
+    // a whole or in part; the reader takes the majority.
+    let stored = unsafe { count.read_volatile() };
     // SAFETY: the helper takes nothing and cannot fail.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let at = (stored as u32).wrapping_add(cpu.wrapping_mul(61)) % PAIR_SLOTS;
-    if let Some(pair) = PAIRS.get_ptr_mut(at) {
+    if let Some(pair) = PAIRS.get_ptr_mut(order * PAIR_SLOTS + at) {
         // SAFETY: as above.
         unsafe {
             pair.write_volatile(Pair { page, pfn });
             count.write_volatile(stored + 1);
-            slot.write_volatile(0);
         }
     }
 }

@@ -33,6 +33,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use fragscope_trace::causes;
 
 use crate::mm::settings::Settings;
 use crate::observe::{StartState, TrackKind};
@@ -200,7 +201,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fragscope-replay: {error:#}");
+            eprintln!("fragscope-replay: {}", causes::in_one_line(error.as_ref()));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
