@@ -6,8 +6,8 @@
 //! * [`engine`]: events in, operations for the policies out, samples of all tracks;
 //! * [`start`]: what a policy track begins with;
 //! * [`synth`]: traces of machines that do not exist;
-//! * [`import`]: traces from tables and from text; `export`, `plot` (feature `analysis`): tables and
-//!   pictures;
+//! * [`import`]: traces from tables and from text; `export`, `plot`, `report` (feature `analysis`):
+//!   tables, pictures, a page;
 //! * [`sweep`]: grids of settings;
 //! * [`observe`]: what every surface shows;
 //! * [`diff`]: two comparisons against each other;
@@ -36,6 +36,8 @@ pub mod mm;
 pub mod observe;
 #[cfg(feature = "analysis")]
 pub mod plot;
+#[cfg(feature = "analysis")]
+pub mod report;
 pub mod start;
 pub mod sweep;
 pub mod synth;

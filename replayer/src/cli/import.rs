@@ -1,7 +1,7 @@
 //! `fragscope-replay import`: other formats as a trace.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,29 +11,30 @@ use fragscope_trace::snapshot::Snapshot;
 
 use super::output::{self, Lines, grouped};
 use super::synth::parse_bytes;
-use crate::import::Imported;
-use crate::import::text::{self, Known};
+use crate::import::bare::Known;
+use crate::import::{Imported, text};
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportArgs {
-    /// A directory that `export` wrote, or text of `perf script`, `trace-cmd report` or ftrace
-    /// with kmem events; `-` reads text from standard input.
+    /// A directory that `export` wrote; a Parquet file of page events with the least columns
+    /// (SCHEMA.md); or text of `perf script`, `trace-cmd report` or ftrace with kmem events, which
+    /// `-` reads from standard input.
     #[arg(value_name = "INPUT")]
     input: PathBuf,
     /// Where the trace goes.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// Text only: take the machine's geometry from this trace.
+    /// Unless it is an export: take the machine's geometry from this trace.
     #[arg(long, value_name = "TRACE")]
     machine: Option<PathBuf>,
-    /// Text only: take the opening state, and the geometry, from the first snapshot of this trace.
+    /// Unless it is an export: take the opening state, and the geometry, from the first snapshot of this trace.
     #[arg(long, value_name = "TRACE", conflicts_with = "machine")]
     snapshot: Option<PathBuf>,
-    /// Text only: RAM of the machine, for example 24G; without it the highest page decides.
+    /// Unless it is an export: RAM of the machine, for example 24G; without it the highest page decides.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory: Option<u64>,
-    /// Text only: how much of that lies below 4 GiB.
+    /// Unless it is an export: how much of that lies below 4 GiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     low_memory: Option<u64>,
     /// Print what was imported as JSON.
@@ -49,6 +50,8 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
     };
     let imported = if args.input.is_dir() {
         import_tables(&args.input, create()?)?
+    } else if is_parquet(&args.input) {
+        import_columns(&args.input, &known(args)?, create()?)?
     } else {
         let known = known(args)?;
         let input = open_text(&args.input)?;
@@ -62,9 +65,27 @@ fn import_tables(dir: &Path, out: File) -> Result<Imported> {
     Ok(crate::import::parquet::import(dir, BufWriter::new(out))?)
 }
 
+#[cfg(feature = "analysis")]
+fn import_columns(path: &Path, known: &Known, out: File) -> Result<Imported> {
+    Ok(crate::import::columns::import(path, known, BufWriter::new(out))?)
+}
+
 #[cfg(not(feature = "analysis"))]
 fn import_tables(_: &Path, _: File) -> Result<Imported> {
     anyhow::bail!("this program was built without Parquet; build it with the feature `analysis`")
+}
+
+#[cfg(not(feature = "analysis"))]
+fn import_columns(path: &Path, _: &Known, out: File) -> Result<Imported> {
+    import_tables(path, out)
+}
+
+/// Whether a file is named or begins as Parquet does, so that an empty one is not taken for text.
+fn is_parquet(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let named = path.extension().is_some_and(|extension| extension == "parquet");
+    let mut begins = || File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok();
+    named || path != Path::new("-") && begins() && magic == *b"PAR1"
 }
 
 fn open_text(path: &Path) -> Result<Box<dyn BufRead>> {

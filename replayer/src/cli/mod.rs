@@ -22,6 +22,8 @@ pub(crate) mod output;
 #[cfg(feature = "analysis")]
 mod plot;
 mod policies;
+#[cfg(feature = "analysis")]
+mod report;
 mod run;
 mod sweep;
 mod synth;
@@ -68,6 +70,9 @@ enum Command {
     /// Draw a recording and its replay as pictures.
     #[cfg(feature = "analysis")]
     Plot(plot::PlotArgs),
+    /// Write one page about a recording: verdict, figures, tables, method and limits.
+    #[cfg(feature = "analysis")]
+    Report(report::ReportArgs),
     /// Say whether one comparison is worse than another; fails if it is.
     Diff(diff::DiffArgs),
     /// Replay recordings with many settings: a grid, or patches off one at a time.
@@ -189,6 +194,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         #[cfg(feature = "analysis")]
         Command::Plot(args) => plot::run(&args),
+        #[cfg(feature = "analysis")]
+        Command::Report(args) => report::run(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Sweep(args) => sweep::sweep(&args),
         Command::Import(args) => import::run(&args),

@@ -14,6 +14,13 @@ const LABEL: usize = 27;
 /// Columns of a line.
 const WIDTH: usize = 78;
 
+/// What a table of each start is called.
+pub(crate) const TITLES: [(StartState, &str); 3] = [
+    (StartState::AsFound, "As found: every page where the kernel had it; from now on"),
+    (StartState::FromBoot, "From boot: placed by the policy through seeded histories"),
+    (StartState::FromBootIdeal, "Ideal: packed on an empty machine (a bound, no forecast)"),
+];
+
 /// The whole comparison.
 #[must_use]
 pub fn text(comparison: &Comparison) -> String {
@@ -22,12 +29,7 @@ pub fn text(comparison: &Comparison) -> String {
     let of_start = |start: StartState| -> Vec<&TrackComparison> {
         comparison.tracks.iter().filter(|track| track.start == start).collect()
     };
-    let titles = [
-        (StartState::AsFound, "As found: every page where the kernel had it; from now on"),
-        (StartState::FromBoot, "From boot: placed by the policy through seeded histories"),
-        (StartState::FromBootIdeal, "Ideal: packed on an empty machine (a bound, no forecast)"),
-    ];
-    for (start, title) in titles {
+    for (start, title) in TITLES {
         let tracks = of_start(start);
         if !tracks.is_empty() {
             put_table(&mut lines, title, &tracks);
@@ -118,9 +120,10 @@ fn put_fidelity(lines: &mut Lines, fidelity: &Fidelity) {
 }
 
 /// One row of a table.
-type Measure = (&'static str, fn(&TrackComparison) -> Option<Bounds>);
+pub(crate) type Measure = (&'static str, fn(&TrackComparison) -> Option<Bounds>);
 
-const MEASURES: [Measure; 17] = [
+/// What is told of every track.
+pub(crate) const MEASURES: [Measure; 17] = [
     ("1 GiB free now", |t| Some(t.free_1g)),
     ("1 GiB evacuable, each", |t| Some(t.evacuable_1g)),
     ("1 GiB obtainable", |t| Some(t.obtainable_1g)),

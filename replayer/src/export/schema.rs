@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::import::columns::LEAST;
+
 /// Version of the schema, kept in the metadata of every file under [`VERSION_KEY`].
 pub const SCHEMA_VERSION: u32 = 1;
 /// Key of the version in a file's metadata.
@@ -545,6 +547,11 @@ pub fn markdown() -> String {
          be null only where it says so.\n\n\
          `fragscope-replay import DIR --output FILE` makes the trace again from the tables marked \
          *trace*: replayed, it gives the same results. The other tables are results of a replay.\n\n\
+         `fragscope-replay import FILE.parquet --output FILE` makes a trace of one table of page \
+         events that anybody may have written. It needs these columns, named and spelled as in \
+         `events.parquet`, whole numbers of 32 or 64 bits: {LEAST}. `cpu` may be there; all other columns are \
+         passed over. What is missing (opening state, geometry, CPUs, flags or types) is inferred \
+         or taken from `--snapshot`, `--machine` and `--memory`, and the program says so.\n\n\
          This page is made from the code; a test compares them.\n"
     );
     for table in TABLES {

@@ -1,14 +1,14 @@
-//! What text does not say: geometry, and what memory held before the first event.
+//! What events alone do not say: geometry, and what memory held before the first event.
 
 use std::collections::BTreeMap;
 
-use fragscope_trace::event::{PageEvent, PageEventKind};
+use fragscope_trace::event::{EventBatch, PageEvent, PageEventKind};
 use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{Content, PAGE_SIZE, Pfn};
 use fragscope_trace::snapshot::{PageRun, Snapshot};
 
 use super::ImportError;
-use super::text::{Events, Known};
+use super::bare::Known;
 use crate::synth::machine::{Booted, MachineSpec};
 
 /// A machine and its opening state.
@@ -20,11 +20,11 @@ pub(super) struct Inference {
 impl Inference {
     /// Takes what is known, infers the rest, and says what it inferred.
     pub(super) fn new(
-        events: &Events,
+        events: &EventBatch,
         known: &Known,
         said: &mut Vec<String>,
     ) -> Result<Inference, ImportError> {
-        let pages = &events.batch.pages;
+        let pages = &events.pages;
         let begin_ns = pages.first().map_or(0, |event| event.time_ns);
         if let Some(snapshot) = &known.snapshot {
             let mut snapshot = snapshot.clone();
@@ -72,12 +72,12 @@ fn booted(
 
 /// The least memory that has a page frame before `end`.
 fn memory_up_to(end: u64, low_bytes: u64) -> u64 {
-    let end_bytes = end * PAGE_SIZE;
+    let end_bytes = end.saturating_mul(PAGE_SIZE);
     let bytes = match end_bytes {
         below if below <= low_bytes => below,
         above => low_bytes + above.saturating_sub(4 << 30),
     };
-    bytes.next_multiple_of(128 << 20).max(256 << 20)
+    bytes.checked_next_multiple_of(128 << 20).unwrap_or(bytes).max(256 << 20)
 }
 
 /// Pages whose first event is a free were in use before: nobody knows as what.

@@ -1,9 +1,14 @@
 //! Import: other formats as a trace.
 //!
 //! * [`parquet`] (feature `analysis`): what [`crate::export`] wrote, back to the same trace;
+//! * [`columns`] (feature `analysis`): a table of page events alone, with few columns;
 //! * [`text`]: what `perf script` and ftrace print about `kmem` events. Such text has neither
-//!   geometry nor a snapshot; [`infer`] makes both from the events and says so.
+//!   geometry nor a snapshot, and such a table has none either; [`bare`] makes a trace of such
+//!   events, and [`infer`] makes both of them and says so.
 
+pub mod bare;
+#[cfg(feature = "analysis")]
+pub mod columns;
 pub mod infer;
 #[cfg(feature = "analysis")]
 pub mod parquet;

@@ -23,7 +23,7 @@ use crate::export::schema::{
 use crate::export::table::data_type;
 
 /// Rows read at once.
-const CHUNK_ROWS: usize = 1 << 20;
+pub(super) const CHUNK_ROWS: usize = 1 << 20;
 
 /// Makes a trace from the tables in `dir`.
 ///
@@ -94,6 +94,18 @@ impl<W: Write> Merge<W> {
     }
 }
 
+/// Runs something of polars whose input is not to be trusted: of some damaged files it does not
+/// say that they are damaged but panics.
+pub(super) fn guarded<T>(act: impl FnOnce() -> PolarsResult<T>) -> PolarsResult<T> {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+    let damaged = || {
+        PolarsError::ComputeError(
+            "the file is damaged, or has columns of a type that is not read".into(),
+        )
+    };
+    outcome.unwrap_or_else(|_| Err(damaged()))
+}
+
 /// Reads a table in pieces.
 struct TableReader {
     path: PathBuf,
@@ -107,7 +119,7 @@ impl TableReader {
         let path = dir.join(table.file_name());
         let mut reader = TableReader { path, table, rows: 0, next: 0 };
         let mut file = ParquetReader::new(reader.file()?);
-        let schema = file.schema().map_err(|source| reader.polars(source))?;
+        let schema = guarded(|| file.schema()).map_err(|source| reader.polars(source))?;
         for column in table.columns {
             let found = schema
                 .get(column.name)
@@ -121,7 +133,7 @@ impl TableReader {
                 });
             }
         }
-        reader.rows = file.num_rows().map_err(|source| reader.polars(source))?;
+        reader.rows = guarded(|| file.num_rows()).map_err(|source| reader.polars(source))?;
         Ok(reader)
     }
 
@@ -139,11 +151,14 @@ impl TableReader {
             return Ok(None);
         }
         let names = self.table.columns.iter().map(|column| column.name.to_owned()).collect();
-        let frame = ParquetReader::new(self.file()?)
-            .with_columns(Some(names))
-            .with_slice(Some((self.next, CHUNK_ROWS)))
-            .finish()
-            .map_err(|source| self.polars(source))?;
+        let file = self.file()?;
+        let read = || {
+            ParquetReader::new(file)
+                .with_columns(Some(names))
+                .with_slice(Some((self.next, CHUNK_ROWS)))
+                .finish()
+        };
+        let frame = guarded(read).map_err(|source| self.polars(source))?;
         self.next += frame.height().max(1);
         Ok(Some(Chunk { table: self.table, frame }))
     }

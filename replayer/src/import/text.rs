@@ -9,29 +9,12 @@ use fragscope_trace::event::{
     EventBatch, LossCause, PageEvent, PageEventKind, SideEvent, SideKind, TimeNs,
 };
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::header::{End, EndReason, Header, Totals};
-use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{CpuId, MAX_EVENT_ORDER, Migratetype, Pfn};
 use fragscope_trace::rules::MAX_PFN;
-use fragscope_trace::snapshot::Snapshot;
-use fragscope_trace::writer::TraceWriter;
 
-use super::infer::Inference;
+use super::bare::{self, Known};
 use super::{ImportError, Imported};
 use crate::synth::gfp_text::GfpText;
-
-/// What is known about the traced host beside the text.
-#[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// Its geometry, from another trace of it.
-    pub machine: Option<Machine>,
-    /// Its RAM in bytes, to infer the geometry from.
-    pub memory_bytes: Option<u64>,
-    /// Its memory below 4 GiB.
-    pub low_bytes: Option<u64>,
-    /// Its state before the first event.
-    pub snapshot: Option<Snapshot>,
-}
 
 /// Makes a trace from text.
 ///
@@ -47,51 +30,10 @@ pub fn import<R: BufRead, W: Write>(
 ) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let events = read(text, &mut imported)?;
-    let inference = Inference::new(&events, known, &mut imported.inferred)?;
-    let started_ns = events.started_ns();
-    let header = Header {
-        recorder: format!("fragscope-replay import {}", env!("CARGO_PKG_VERSION")),
-        started_unix_ns: 0,
-        started_ns,
-        machine: inference.machine,
-        capabilities: Vec::new(),
-        command: None,
-    };
-    let mut writer = TraceWriter::new(out, &header)?;
-    writer.snapshot(&inference.snapshot)?;
-    writer.events(&events.batch)?;
-    imported.snapshots = 1;
-    imported.events = events.batch.pages.len() as u64;
-    imported.side_events = events.batch.sides.len() as u64;
-    let of = |kind| events.batch.pages.iter().filter(|e| e.kind() == kind).count() as u64;
-    let totals = Totals {
-        events: events.batch.len() as u64,
-        allocs: of(PageEventKind::Alloc),
-        frees: of(PageEventKind::Free),
-        late_events: 0,
-        ..Totals::default()
-    };
-    let time_ns = events.batch.last_time_ns().unwrap_or(started_ns);
-    let reason = EndReason::Generated;
-    writer.end(&End { reason, time_ns, closing_snapshot: false, totals })?;
-    Ok(imported)
+    bare::write(&events, known, imported, out)
 }
 
-/// The events of a text in their order.
-#[derive(Debug, Default)]
-pub(super) struct Events {
-    pub(super) batch: EventBatch,
-    first_ns: TimeNs,
-}
-
-impl Events {
-    /// Time of the first event.
-    fn started_ns(&self) -> TimeNs {
-        self.first_ns
-    }
-}
-
-fn read<R: BufRead>(mut text: R, imported: &mut Imported) -> Result<Events, ImportError> {
+fn read<R: BufRead>(mut text: R, imported: &mut Imported) -> Result<EventBatch, ImportError> {
     let mut parsed = Vec::new();
     let (mut line, mut lines) = (Vec::new(), 0u64);
     let mut malformed = Malformed::default();
@@ -116,11 +58,11 @@ fn read<R: BufRead>(mut text: R, imported: &mut Imported) -> Result<Events, Impo
     }
     // Rings of several CPUs may be printed one after the other.
     parsed.sort_by_key(Parsed::time_ns);
-    let mut events = Events { first_ns: parsed[0].time_ns(), ..Events::default() };
+    let mut events = EventBatch::default();
     for event in parsed {
         match event {
-            Parsed::Page(page) => events.batch.pages.push(page),
-            Parsed::Side(side) => events.batch.push_side(side),
+            Parsed::Page(page) => events.pages.push(page),
+            Parsed::Side(side) => events.push_side(side),
         }
     }
     Ok(events)

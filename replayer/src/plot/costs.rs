@@ -5,14 +5,23 @@ use fragscope_trace::page::REGION_PAGES;
 use super::chart::{self, Axis, Line, Stroke};
 use super::history::{History, TrackHistory};
 use super::theme::Theme;
-use super::{Area, PlotError, heading, label};
+use super::{Area, PlotError, heading, label, write};
 
 /// Draws regions that could be had over memory moved for them.
 pub(super) fn draw(history: &History, theme: Theme, root: &Area<'_>) -> Result<(), PlotError> {
     let (head, body) = root.split_vertically(60);
-    let remark = "Cheapest regions first; a line ends where no more can be had.";
-    heading(&head, theme, "What 1 GiB pages cost at the end", history, remark)?;
-    let lines: Vec<Line> = history.tracks.iter().map(|track| line(theme, track)).collect();
+    let (some, none): (Vec<_>, Vec<_>) =
+        history.tracks.iter().partition(|track| !track.cost_pages.is_empty());
+    let mut remark = "Cheapest regions first; a line ends where no more can be had.".to_owned();
+    if !none.is_empty() {
+        let names: Vec<String> = none.into_iter().map(label::track).collect();
+        remark += &format!(" None at all: {}.", names.join(", "));
+    }
+    heading(&head, theme, "What 1 GiB pages cost at the end", history, &remark)?;
+    let lines: Vec<Line> = some.into_iter().map(|track| line(theme, track)).collect();
+    if lines.is_empty() {
+        return write(&body, &theme.ink(), "No track could have a 1 GiB page.", (16, 8), 14);
+    }
     let ends = || lines.iter().filter_map(|line| line.points.last());
     let most = ends().map(|(_, had)| *had).fold(1.0, f64::max) * 1.15;
     let dear = ends().map(|(moved, _)| *moved).fold(0.1, f64::max) * 1.02;

@@ -67,7 +67,7 @@ fn panel(
         .margin_left(8)
         .margin_right(24)
         .x_label_area_size(26)
-        .y_label_area_size(120)
+        .y_label_area_size(136)
         .caption(label::track(track), ("sans-serif", 14, &theme.ink()))
         .build_cartesian_2d(0.0..end, 0.0..rows as f64)
         .map_err(drawing)?;
