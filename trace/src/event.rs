@@ -51,7 +51,8 @@ bitflags::bitflags! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Tags: u8 {
         /// Caused by the recorder itself. The kernel track applies it; policy tracks skip pages
-        /// that carried it at their allocation.
+        /// that carried it at their allocation, except where a model is compared with the kernel,
+        /// which served them, too.
         const OWN = 1 << 0;
         /// Inside a migration window and not paired: not workload.
         const MIGRATION = 1 << 1;
@@ -116,6 +117,14 @@ impl PageEvent {
     #[must_use]
     pub fn tagged(mut self, tags: Tags) -> PageEvent {
         self.kind_tags |= tags.bits() << 3;
+        self
+    }
+
+    /// The same event without `tags`.
+    #[must_use]
+    #[inline]
+    pub fn without(mut self, tags: Tags) -> PageEvent {
+        self.kind_tags &= !(tags.bits() << 3);
         self
     }
 

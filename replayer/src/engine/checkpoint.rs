@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use fragscope_trace::event::TimeNs;
+use fragscope_trace::page::Pfn;
 use fragscope_trace::snapshot::Snapshot;
 
 use super::read_times::ReadTimes;
 use super::survey::Survey;
 use crate::kernel_track::KernelTrack;
 use crate::kernel_track::fidelity::Fidelity;
+use crate::mm::fallbacks::Fallbacks;
 
 /// The kernel, by a snapshot, and every track at that time.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,12 +30,8 @@ pub struct Checkpoint {
 pub struct Tracks {
     /// Free pages of the kernel track, wherever cached.
     pub kernel_free_pages: u64,
-    /// Pages that the recorder held in the kernel track: policies do not replay them.
-    pub own_pages: u64,
-    /// Cumulative counters of the kernel track: its fallbacks among them.
-    pub kernel_claims: u64,
-    /// The kernel's fallbacks without claiming.
-    pub kernel_steals: u64,
+    /// The kernel's fallbacks since the start: every region's first frame and counts.
+    pub kernel_fallbacks: Vec<(Pfn, Fallbacks)>,
     /// Each policy track, in the order of the specs.
     pub policies: Vec<Survey>,
 }
@@ -44,9 +42,7 @@ impl Tracks {
     pub fn new(kernel: &KernelTrack, policies: Vec<Survey>) -> Tracks {
         Tracks {
             kernel_free_pages: kernel.pages().free_pages(),
-            own_pages: kernel.pages().own_pages(),
-            kernel_claims: kernel.counter("extfrag_claims"),
-            kernel_steals: kernel.counter("extfrag_steals"),
+            kernel_fallbacks: kernel.fallbacks(),
             policies,
         }
     }

@@ -156,6 +156,11 @@ impl Observatory {
         self.kernel.keep_unmatched();
     }
 
+    /// Makes the recorder's own requests part of the workload, see [`KernelTrack::serve_own`].
+    pub fn serve_own(&mut self) {
+        self.kernel.serve_own();
+    }
+
     /// Surveys all tracks at every later snapshot, for [`Observatory::checkpoints`].
     pub fn keep_checkpoints(&mut self) {
         self.checkpoints.get_or_insert_default();
@@ -303,10 +308,13 @@ impl Observatory {
     }
 
     fn open_with(&mut self, snapshot: Arc<Snapshot>) -> Result<(), ReplayError> {
-        let collects = self.kernel.keeps_unmatched();
+        let (collects, serves_own) = (self.kernel.keeps_unmatched(), self.kernel.serves_own());
         self.kernel = KernelTrack::new(&snapshot.machine, self.header.started_ns)?;
         if collects {
             self.kernel.keep_unmatched();
+        }
+        if serves_own {
+            self.kernel.serve_own();
         }
         self.kernel.open(&snapshot);
         let machine = Arc::new(snapshot.machine.clone());

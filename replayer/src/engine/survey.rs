@@ -1,14 +1,13 @@
 //! The free memory and the pageblocks of one allocator at one time: what a model and the kernel
 //! are compared by.
 
-use std::collections::BTreeMap;
-
 use fragscope_trace::event::TimeNs;
-use fragscope_trace::page::{Content, MAX_PAGE_ORDER, Migratetype};
+use fragscope_trace::page::{Content, MAX_PAGE_ORDER, Migratetype, Pfn};
 use fragscope_trace::region::{RegionCensus, census};
 use fragscope_trace::snapshot::Snapshot;
 
 use crate::mm::allocator::PageAllocator;
+use crate::mm::fallbacks::Fallbacks;
 use crate::mm::frames::Frame;
 
 /// An allocator's state as far as fidelity is measured by it.
@@ -24,8 +23,9 @@ pub struct Survey {
     pub pageblocks: Vec<Option<Migratetype>>,
     /// Pages by content for every region.
     pub regions: Vec<RegionCensus>,
-    /// Named cumulative counters.
-    pub counters: BTreeMap<String, u64>,
+    /// Fallbacks to other types since the start: every region's first frame and counts. None for
+    /// a snapshot, which does not tell.
+    pub fallbacks: Vec<(Pfn, Fallbacks)>,
 }
 
 impl Survey {
@@ -50,7 +50,7 @@ impl Survey {
             pcp_pages,
             pageblocks: pageblocks_of(snapshot),
             regions: census(snapshot),
-            counters: BTreeMap::new(),
+            fallbacks: Vec::new(),
         }
     }
 
@@ -69,7 +69,7 @@ impl Survey {
             pcp_pages: allocator.free_pages().1,
             pageblocks: (0..blocks).map(|b| Some(allocator.pageblock_type(start(b)))).collect(),
             regions: allocator.census(),
-            counters: allocator.counters(),
+            fallbacks: allocator.fallbacks(),
         }
     }
 
@@ -108,7 +108,7 @@ fn pageblocks_of(snapshot: &Snapshot) -> Vec<Option<Migratetype>> {
 
 #[cfg(test)]
 mod tests {
-    use fragscope_trace::page::{Pfn, PfnRange};
+    use fragscope_trace::page::PfnRange;
     use fragscope_trace::snapshot::{PageRun, SnapshotRole};
 
     use super::*;

@@ -13,6 +13,8 @@ use crate::engine::checkpoint::Checkpoint;
 use crate::engine::survey::Survey;
 use crate::kernel_track::fidelity::DifferenceCause;
 
+use super::fallback_counts::FallbackCounts;
+
 /// The stock track and the null model against the kernel at one snapshot. `null_` figures are
 /// those of the null model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,10 +30,10 @@ pub struct Measures {
     /// The same in the stock track.
     pub stock_free_pages: u64,
     /// |stock - kernel| free pages over managed pages, both at the same instant, after
-    /// subtracting the recorder's own pages and pages of untraced paths, and adding pages of the
-    /// kernel track that nothing explains.
+    /// subtracting pages of untraced paths, and adding pages of the kernel track that nothing
+    /// explains. The recorder's own requests are served by the stock track as any others.
     pub free_pages_error_ratio: f64,
-    /// The same against the snapshot's count, with only the recorder's own pages subtracted.
+    /// The same against the snapshot's count.
     pub free_pages_raw_error_ratio: f64,
     /// Start against now.
     pub null_free_pages_error_ratio: f64,
@@ -65,14 +67,9 @@ pub struct Measures {
     pub tainted_regions_difference: u64,
     /// Regions tainted at the start or now and not both.
     pub null_tainted_regions_difference: u64,
-    /// Fallbacks of the kernel in which a block was claimed, since the start (extfrag events).
-    pub kernel_claims: u64,
-    /// The same in the stock track.
-    pub stock_claims: u64,
-    /// Fallbacks of the kernel without claiming, since the start (extfrag events).
-    pub kernel_steals: u64,
-    /// The same in the stock track.
-    pub stock_steals: u64,
+    /// Claims and steals.
+    #[serde(flatten)]
+    pub fallbacks: FallbackCounts,
     /// Pages of the kernel track that differ from the snapshot and that no untraced path or
     /// uncertainty explains.
     pub unexplained_pages: u64,
@@ -87,11 +84,9 @@ impl Measures {
     pub fn new(start: &Survey, checkpoint: &Checkpoint, stock: &Survey, managed: u64) -> Measures {
         let (kernel, tracks) = (&checkpoint.kernel, &checkpoint.tracks);
         let share = |pages: u64| pages as f64 / managed.max(1) as f64;
-        let without_own = stock.free_pages().saturating_sub(tracks.own_pages);
         let unexplained = checkpoint.fidelity.unexplained_pages;
         let tainted = tainted_regions(&kernel.regions);
         let tainted_stock = tainted_regions(&stock.regions);
-        let count = |name: &str| stock.counters.get(name).copied().unwrap_or(0);
         Measures {
             role: checkpoint.fidelity.role,
             after_ns: kernel.time_ns.saturating_sub(start.time_ns),
@@ -99,9 +94,9 @@ impl Measures {
             kernel_free_pages: kernel.free_pages(),
             stock_free_pages: stock.free_pages(),
             free_pages_error_ratio: share(
-                without_own.abs_diff(tracks.kernel_free_pages) + unexplained,
+                stock.free_pages().abs_diff(tracks.kernel_free_pages) + unexplained,
             ),
-            free_pages_raw_error_ratio: share(without_own.abs_diff(kernel.free_pages())),
+            free_pages_raw_error_ratio: share(stock.free_pages().abs_diff(kernel.free_pages())),
             null_free_pages_error_ratio: share(start.free_pages().abs_diff(kernel.free_pages())),
             buddy_free_error_ratio: share(stock.buddy_pages().abs_diff(kernel.buddy_pages())),
             null_buddy_free_error_ratio: share(start.buddy_pages().abs_diff(kernel.buddy_pages())),
@@ -122,10 +117,7 @@ impl Measures {
             tainted_regions_stock: tainted_stock.len() as u64,
             tainted_regions_difference: difference(&tainted, &tainted_stock),
             null_tainted_regions_difference: difference(&tainted, &tainted_regions(&start.regions)),
-            kernel_claims: tracks.kernel_claims,
-            stock_claims: count("claims_whole") + count("claims_partial"),
-            kernel_steals: tracks.kernel_steals,
-            stock_steals: count("steals"),
+            fallbacks: FallbackCounts::new(&tracks.kernel_fallbacks, &stock.fallbacks),
             unexplained_pages: unexplained,
             uncertain_pages: uncertain_pages(checkpoint),
         }

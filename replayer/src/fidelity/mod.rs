@@ -5,11 +5,13 @@
 //! kernel's, and so is the *null model*: the state that the recording began with, unchanged. A
 //! model is worth something only where it is closer to the kernel than that.
 //!
-//! * [`measure`]: the figures and their definitions, computed from surveys;
+//! * [`measure`]: the figures and their definitions, computed from surveys; [`fallback_counts`]:
+//!   claims and steals among them;
 //! * [`study`]: the passes over a recording that make the surveys;
 //! * [`probe`]: real 1 GiB pages obtained at the end against the prediction;
 //! * [`verdict`]: what holds, with error bars; [`table`]: all of it as text.
 
+pub mod fallback_counts;
 pub mod measure;
 pub mod probe;
 pub mod report;

@@ -59,6 +59,8 @@ pub fn study<R: Read>(
     let mut observatory = Observatory::new(reader.header(), vec![spec])?;
     observatory.set_backfill(backfill);
     observatory.keep_checkpoints();
+    // The model is compared with a kernel that served the recorder, too.
+    observatory.serve_own();
     drive(&mut reader, &mut observatory)?;
     let opening = observatory.opened_with().ok_or(CompareError::NoSnapshot);
     let start = Survey::of_snapshot(opening.map_err(StudyError::Replay)?);

@@ -1,5 +1,6 @@
 //! A fidelity report as text: one figure per line, each with its definition.
 
+use super::fallback_counts::{FACTOR_LIMIT, FallbackCounts};
 use super::measure::Measures;
 use super::report::FidelityReport;
 use super::verdict::Criterion;
@@ -71,15 +72,24 @@ fn put_measures(lines: &mut Lines, m: &Measures) {
         "regions tainted in one and not the other",
     );
     lines.raw(&format!(
-        "             tainted regions: kernel {}, model {}; claims: kernel {}, model {}; \
-         steals: kernel {}, model {}",
-        m.tainted_regions_kernel,
-        m.tainted_regions_stock,
-        grouped(m.kernel_claims),
-        grouped(m.stock_claims),
-        grouped(m.kernel_steals),
-        grouped(m.stock_steals),
+        "             tainted regions: kernel {}, model {}",
+        m.tainted_regions_kernel, m.tainted_regions_stock,
     ));
+    put_fallbacks(lines, &m.fallbacks);
+}
+
+fn put_fallbacks(lines: &mut Lines, f: &FallbackCounts) {
+    let mut row = |what: &str, kernel: u64, model: u64, missed: u64, judged: u64| {
+        lines.raw(&format!(
+            "             {what}: kernel {}, model {}; more than {FACTOR_LIMIT} times apart in \
+             {missed} of {judged} regions with enough to tell",
+            grouped(kernel),
+            grouped(model),
+        ));
+    };
+    let (claims, steals) = (f.claims_missed_regions, f.steals_missed_regions);
+    row("claims", f.kernel_claims, f.stock_claims, claims, f.claims_judged_regions);
+    row("steals", f.kernel_steals, f.stock_steals, steals, f.steals_judged_regions);
 }
 
 fn put_untraced(lines: &mut Lines, report: &FidelityReport) {

@@ -75,7 +75,11 @@ fn a_small_recording_computed_by_hand() {
     assert_eq!((types.type_changes_both, types.type_error), (0, 4));
     assert_eq!((types.type_change_precision, types.type_change_recall), (Some(0.0), Some(0.0)));
     assert_eq!((types.type_error_by_region, types.null_type_error_by_region), (0, 2));
-    assert_eq!((last.stock_claims, last.kernel_claims), (1, 0), "no extfrag event was recorded");
+    assert_eq!(
+        (last.fallbacks.stock_claims, last.fallbacks.kernel_claims),
+        (1, 0),
+        "no extfrag event was recorded"
+    );
     assert_eq!((report.unmatched_frees, report.lost_events, last.uncertain_pages), (0, 0, 0));
     assert!(report.holds, "{:?}", report.criteria);
 }

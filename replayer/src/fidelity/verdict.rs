@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::fallback_counts::FACTOR_LIMIT;
 use super::measure::Measures;
 use super::probe::ProbeComparison;
 
@@ -103,6 +104,28 @@ pub fn criteria(
         "the same by numbers in each region, of the null model's",
         type_share(last, last.types.type_error_by_region, last.types.null_type_error_by_region),
         NULL_SHARE_LIMIT,
+    );
+    let fallbacks = &last.fallbacks;
+    let exact = |factor: f64| (factor, 0.0);
+    judge(
+        "claims_factor",
+        "how many times more claims the kernel or the model made than the other",
+        fallbacks.claims_factor.map(exact),
+        FACTOR_LIMIT,
+    );
+    judge("steals_factor", "the same for steals", fallbacks.steals_factor.map(exact), FACTOR_LIMIT);
+    let missed = |judged: u64, missed: u64| (judged > 0).then_some((missed as f64, 0.0));
+    judge(
+        "claims_missed_regions",
+        "regions with enough claims to tell in which that factor is above 2",
+        missed(fallbacks.claims_judged_regions, fallbacks.claims_missed_regions),
+        0.0,
+    );
+    judge(
+        "steals_missed_regions",
+        "the same for steals",
+        missed(fallbacks.steals_judged_regions, fallbacks.steals_missed_regions),
+        0.0,
     );
     let count = |pfns: &Vec<_>| Some((pfns.len() as f64, 0.0));
     judge(

@@ -25,13 +25,14 @@ use std::collections::BTreeMap;
 
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::machine::Machine;
-use fragscope_trace::page::{Content, PfnRange};
+use fragscope_trace::page::{Content, Pfn, PfnRange};
 use fragscope_trace::region::RegionTotals;
 use fragscope_trace::snapshot::Snapshot;
 
 use crate::engine::began::Began;
 use crate::engine::read_times::ReadTimes;
 use crate::mm::allocator::{BuildError, TaintChange};
+use crate::mm::fallbacks::Fallbacks;
 use crate::mm::frames::Frame;
 use crate::mm::geometry::PageblockId;
 use crate::observe::{BlockCensus, BlockChanges, EventTotals, StartState, TrackKind, TrackSample};
@@ -64,6 +65,10 @@ pub struct KernelTrack {
     events: EventTotals,
     /// How the kernel's own fallbacks went (`kmem:mm_page_alloc_extfrag`) and the like.
     counters: BTreeMap<&'static str, u64>,
+    /// The same by region.
+    fallbacks: Vec<Fallbacks>,
+    /// Whether the recorder's own requests are part of the workload.
+    serves_own: bool,
     /// The reading of the opening snapshot, until no event can be contained in it.
     opening: Option<ReadTimes>,
     opened_ns: TimeNs,
@@ -89,6 +94,8 @@ impl KernelTrack {
         let pages = PageTable::new(machine, clock_base_ns)?;
         Ok(KernelTrack {
             types: BlockTypes::new(pages.geometry().pageblocks()),
+            fallbacks: vec![Fallbacks::default(); pages.geometry().regions.len()],
+            serves_own: false,
             machine: machine.clone(),
             pages,
             anomalies: Anomalies::default(),
@@ -103,6 +110,18 @@ impl KernelTrack {
             began: Began::default(),
             unmatched: None,
         })
+    }
+
+    /// Makes the recorder's own requests part of the workload: policies serve them as any others,
+    /// and no page counts as the recorder's.
+    pub fn serve_own(&mut self) {
+        self.serves_own = true;
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn serves_own(&self) -> bool {
+        self.serves_own
     }
 
     /// Keeps frees that no allocation explains, for [`KernelTrack::take_unmatched`].
@@ -231,6 +250,13 @@ impl KernelTrack {
             start: StartState::AsFound,
             blocks: self.pages.take_touched_blocks().map(census).collect(),
         }
+    }
+
+    /// The kernel's fallbacks (`kmem:mm_page_alloc_extfrag`): every region's first frame and counts.
+    #[must_use]
+    pub fn fallbacks(&self) -> Vec<(Pfn, Fallbacks)> {
+        let starts = self.pages.geometry().regions.iter().map(|r| Pfn(u64::from(r.start)));
+        starts.zip(self.fallbacks.iter().copied()).collect()
     }
 
     /// A named counter of side events so far.

@@ -23,6 +23,7 @@ impl KernelTrack {
     #[inline]
     pub fn page_event(&mut self, event: PageEvent, ops: &mut Vec<Op>) {
         self.count_event(event);
+        let event = if self.serves_own { event.without(Tags::OWN) } else { event };
         self.apply(event, ops);
     }
 

@@ -98,7 +98,14 @@ impl KernelTrack {
             );
         }
         let frames = self.pages.clip(PfnRange::new(pfn, 1));
-        if claimed && !frames.is_empty() {
+        if frames.is_empty() {
+            return;
+        }
+        let region = self.pages.geometry().region_of(frames.start);
+        let fallbacks = &mut self.fallbacks[region.0 as usize];
+        fallbacks.claims += u64::from(claimed);
+        fallbacks.steals += u64::from(!claimed);
+        if claimed {
             self.types.set(self.pages.geometry(), frames.start, order, alloc_type);
         }
     }

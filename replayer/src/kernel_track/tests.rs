@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::KernelTrack;
 use super::fidelity::DifferenceCause;
 use crate::engine::op::{Op, Step};
+use crate::mm::fallbacks::Fallbacks;
 use crate::testing::{machine, side, snapshot};
 
 const PAGES: u64 = 8192;
@@ -383,6 +384,43 @@ fn own_pages_are_real_but_no_workload() {
     apply(&mut track, &Do::Free(16, 2), 20_000_000, &mut ops);
     assert_eq!((track.pages().unmovable_pages(), ops.len()), (0, 0));
     assert_eq!(track.peak_unmovable_pages(), 4);
+}
+
+#[test]
+fn own_requests_can_be_made_workload() {
+    let machine = small();
+    let mut track = opened(&machine);
+    track.serve_own();
+    let mut ops = Vec::new();
+    apply(&mut track, &Do::Alloc(16, 2, Gfp::KERNEL, true), 10_000_000, &mut ops);
+    assert_eq!((track.pages().own_pages(), track.events().own_events), (0, 1));
+    apply(&mut track, &Do::Free(16, 2), 20_000_000, &mut ops);
+    let pfns = ops.iter().map(|op| match op.step {
+        Step::Alloc { pfn, .. } => (true, pfn),
+        Step::Free { pfn, .. } => (false, pfn),
+        _ => panic!("{op:?}"),
+    });
+    assert_eq!(pfns.collect::<Vec<_>>(), [(true, 16), (false, 16)]);
+}
+
+#[test]
+fn fallbacks_are_counted_where_they_happen() {
+    let machine = small();
+    let mut track = opened(&machine);
+    for (pfn, claimed) in [(5, false), (6, false), (4100, true)] {
+        let kind = SideKind::ExtFrag {
+            pfn: Pfn(pfn),
+            alloc_order: 0,
+            fallback_order: 0,
+            alloc_type: Migratetype::Unmovable,
+            fallback_type: Migratetype::Movable,
+            change_ownership: claimed,
+        };
+        track.side_event(&side(10_000_000, kind), &mut Vec::new());
+    }
+    let (stolen, claimed) =
+        (Fallbacks { claims: 0, steals: 2 }, Fallbacks { claims: 1, steals: 0 });
+    assert_eq!(track.fallbacks(), [(Pfn(0), stolen), (Pfn(4096), claimed)]);
 }
 
 #[test]

@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::machine::Machine;
-use fragscope_trace::page::{Content, CpuId, Migratetype, PfnRange};
+use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 use fragscope_trace::region::RegionCensus;
 use fragscope_trace::snapshot::Snapshot;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::fallbacks::Fallbacks;
 use super::flavour::Flavour;
 use super::frames::{Frame, Frames};
 use super::free_path::Protocol;
@@ -201,6 +202,9 @@ pub trait PageAllocator: Sized {
     /// Pages of a region (by its position in [`PageAllocator::census`]) that stand in the way of
     /// a 1 GiB page.
     fn tainting_pages(&self, region: RegionId) -> u32;
+
+    /// Fallbacks to other types since the start: every region's first frame and counts.
+    fn fallbacks(&self) -> Vec<(Pfn, Fallbacks)>;
 
     /// Named cumulative counters.
     fn counters(&self) -> BTreeMap<String, u64>;

@@ -13,6 +13,7 @@ use fragscope_trace::page::{Content, Migratetype};
 use super::allocator::BuildError;
 use super::census::Census;
 use super::counters::Counters;
+use super::fallbacks::RegionFallbacks;
 use super::flags::AllocFlags;
 use super::flavour::{Flavour, Guard, Lock, Word};
 use super::frames::{Frame, FrameState, FrameWord, Frames, ListId, Mark};
@@ -44,6 +45,8 @@ pub struct Buddy<F: Flavour, P> {
     pub census: Census<F>,
     /// What happened.
     pub counters: PerThread<F, Counters<F>>,
+    /// Fallbacks to other types, by region.
+    pub fallbacks: RegionFallbacks<F>,
     /// Who would hold the locks of per-CPU lists.
     pub holds: VirtualHolds<F>,
     /// Where free blocks are kept and chosen.
@@ -91,6 +94,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
                 geometry.zones.len() as u32 * u32::from(geometry.cpus),
             ),
             census: Census::new(&geometry),
+            fallbacks: RegionFallbacks::new(&geometry),
             counters: PerThread::default(),
             holds: VirtualHolds::default(),
             tunables: Tunables::new(machine, settings),

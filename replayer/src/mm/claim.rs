@@ -112,7 +112,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         P::block_taken(self, zone, frame, block_order, want);
         self.expand(zone, frame, order, block_order, want);
         zone.account((1 << block_order) - (1 << order), want);
-        self.counters.claims_whole.add(1);
+        self.note_claim(frame, &self.counters.claims_whole);
         frame
     }
 
@@ -140,8 +140,20 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         }
         self.move_free_pages(zone, block, want);
         self.blocks.set_migratetype(block, want);
-        self.counters.claims_partial.add(1);
+        self.note_claim(self.geometry.block_start(block), &self.counters.claims_partial);
         true
+    }
+
+    /// Counts a claim of the block at `frame`, on the machine as `kind`, and in its region.
+    pub(super) fn note_claim(&self, frame: Frame, kind: &F::U64) {
+        kind.add(1);
+        self.fallbacks.claimed(&self.geometry, frame);
+    }
+
+    /// Counts a steal of the block at `frame`, on the machine and in its region.
+    pub(super) fn note_steal(&self, frame: Frame) {
+        self.counters.steals.add(1);
+        self.fallbacks.stolen(&self.geometry, frame);
     }
 
     /// `boost_watermark`, called before a claim of less than a pageblock whether it succeeds or

@@ -17,6 +17,7 @@ pub mod compact;
 pub mod compaction;
 pub mod contig;
 pub mod counters;
+pub mod fallbacks;
 pub mod flags;
 pub mod flavour;
 pub mod fragindex;

@@ -8,7 +8,7 @@ use super::allocator::BuildError;
 use super::buddy::Buddy;
 use super::claim::should_try_claim;
 use super::flags::AllocFlags;
-use super::flavour::{Flavour, Word};
+use super::flavour::Flavour;
 use super::frames::{Frame, ListId};
 use super::geometry::Geometry;
 use super::placement::Placement;
@@ -122,7 +122,7 @@ impl<F: Flavour> Placement<F> for Stock {
         let found = order + orders.trailing_zeros() as u8;
         let (frame, have) = first_fallback(buddy, zone, found, migratetype)?;
         buddy.del_and_expand(zone, frame, order, found, have);
-        buddy.counters.steals.add(1);
+        buddy.note_steal(frame);
         Some(frame)
     }
 }

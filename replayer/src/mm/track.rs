@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::machine::{Machine, ZoneKind};
-use fragscope_trace::page::{Content, CpuId, Migratetype, PfnRange};
+use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 use fragscope_trace::region::RegionCensus;
 use fragscope_trace::snapshot::Snapshot;
 
@@ -12,6 +12,7 @@ use super::allocator::{BuildError, FreeError, MemoryFiles, PageAllocator, TaintC
 use super::buddy::Buddy;
 use super::cache::Cache;
 use super::clock::Clock;
+use super::fallbacks::Fallbacks;
 use super::flavour::Flavour;
 use super::frames::{Frame, Frames};
 use super::free_path::Protocol;
@@ -144,6 +145,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
 
     fn tainting_pages(&self, region: RegionId) -> u32 {
         self.buddy.census.tainting_pages(region)
+    }
+
+    fn fallbacks(&self) -> Vec<(Pfn, Fallbacks)> {
+        self.buddy.fallbacks.rows(&self.buddy.geometry)
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {

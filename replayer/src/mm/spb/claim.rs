@@ -118,7 +118,7 @@ pub fn rmqueue_steal<F: Flavour>(search: &mut Search<'_, F>) -> Option<Frame> {
         for place in places {
             let fallback = find_fallback(search, *place, found, skip_cross_type);
             if let Some(Fallback { frame, have }) = fallback {
-                search.buddy.counters.steals.add(1);
+                search.buddy.note_steal(frame);
                 return Some(search.lend(frame, found, have));
             }
         }
@@ -200,7 +200,7 @@ pub fn try_to_claim_block<F: Flavour>(
     }
     buddy.move_free_pages(zone, block, want);
     buddy.blocks.set_migratetype(block, want);
-    buddy.counters.claims_partial.add(1);
+    buddy.note_claim(frame, &buddy.counters.claims_partial);
     search.spbs.partial_block_claimed(&buddy.blocks, block, have, want);
     rmqueue_again(search)
 }

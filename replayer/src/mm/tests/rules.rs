@@ -5,6 +5,7 @@ use fragscope_trace::machine::{Watermarks, ZoneKind};
 use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 
 use crate::mm::allocator::PageAllocator;
+use crate::mm::fallbacks::Fallbacks;
 use crate::mm::flavour::Up;
 use crate::mm::frames::{Frame, ListId};
 use crate::mm::geometry::PageblockId;
@@ -73,6 +74,7 @@ fn a_first_unmovable_page_claims_the_largest_block() {
     assert_eq!(alloc(&mm, 1, Gfp::KERNEL), Some(2));
     assert_eq!(alloc(&mm, 0, Gfp::HIGHUSER_MOVABLE), Some(1024));
     assert_eq!(mm.buddy.counters.claims_whole.get(), 1);
+    assert_eq!(mm.fallbacks(), [(Pfn(0), Fallbacks { claims: 1, steals: 0 })]);
 }
 
 /// Fallback order: an unmovable request prefers a reclaimable block to a movable one.
@@ -98,6 +100,7 @@ fn few_alike_pages_are_stolen_not_claimed() {
     assert_eq!(alloc(&mm, 0, Gfp::KERNEL), Some(1016));
     let counters = &mm.buddy.counters;
     assert_eq!((counters.claims_refused.get(), counters.steals.get()), (1, 1));
+    assert_eq!(mm.fallbacks(), [(Pfn(0), Fallbacks { claims: 0, steals: 1 })]);
     assert_eq!(counters.nofragment_dropped.get(), 1);
     assert_eq!(kind(&mm, 1), Movable);
     assert_eq!(zone(&mm).boost.get(), 512, "one pageblock");
