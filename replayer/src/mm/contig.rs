@@ -111,7 +111,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
                 FrameState::Allocated => {
                     let Some(order) = self.buddy.movable_block(frame) else { return false };
                     let zone = Emptied::Zone;
-                    if self.migrate_block_with(frame, order, cpu, zone, Effort::Reclaim) < pages {
+                    if self.migrate_block(frame, order, cpu, zone, Effort::Reclaim) < pages {
                         return false;
                     }
                     pages

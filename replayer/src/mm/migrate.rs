@@ -28,9 +28,9 @@ pub enum Emptied {
 /// What a migration does to find room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// Only what is free now: background work makes no room for itself.
+    /// Only what is free now.
     Free,
-    /// Reclaim as any request: contiguous allocation.
+    /// Reclaim as any request.
     Reclaim,
 }
 
@@ -40,15 +40,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         self.buddy.movable_block(head) == Some(order)
     }
 
-    /// Moves a movable block to wherever an ordinary movable request of `cpu` would be served
-    /// without reclaim. A large block without a target is split and moved in parts. Returns the
-    /// pages moved.
-    pub fn migrate_block(&self, head: Frame, order: u8, cpu: CpuId, emptied: Emptied) -> u32 {
-        self.migrate_block_with(head, order, cpu, emptied, Effort::Free)
-    }
-
-    /// The same with a choice of effort.
-    pub(super) fn migrate_block_with(
+    /// Moves a movable block to wherever an ordinary movable request of `cpu` would be served,
+    /// with so much effort. A large block without a target is split and moved in parts. Returns
+    /// the pages moved.
+    pub(super) fn migrate_block(
         &self,
         head: Frame,
         order: u8,
@@ -72,11 +67,11 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             return 0;
         };
         self.buddy.split_around(head, half);
-        let moved = self.migrate_block_with(head, half, cpu, emptied, effort);
+        let moved = self.migrate_block(head, half, cpu, emptied, effort);
         if moved < 1 << half {
             return moved;
         }
-        moved + self.migrate_block_with(head + (1 << half), half, cpu, emptied, effort)
+        moved + self.migrate_block(head + (1 << half), half, cpu, emptied, effort)
     }
 
     /// `alloc_migration_target`: a free block, and what its pages hold by the census. Large

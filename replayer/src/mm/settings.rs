@@ -334,6 +334,9 @@ settings! {
         "freed slab objects that free one page";
     evacuate_frees_to_zone: bool = true, Infer, "the evacuation's own drain was not read",
         "frames that an evacuation empties go straight to the zone (off: to per-CPU lists)";
+    evacuate_reclaims: bool = true, Read,
+        "final v2 page_alloc.c: targets are GFP_HIGHUSER_MOVABLE, which may reclaim",
+        "the targets of an evacuation may reclaim single pages (off: only what is free)";
     evacuate_drops_file: bool = false, Model, "whether a file page is clean is not in a trace",
         "evacuation drops file pages instead of moving them";
     contig_candidates: u64 = 4, Read, "SPB_CONTIG_MAX_CANDIDATES",

@@ -8,7 +8,7 @@ use crate::mm::flags::AllocFlags;
 use crate::mm::flavour::{Flavour, Word};
 use crate::mm::frames::{Frame, FrameState};
 use crate::mm::geometry::PageblockId;
-use crate::mm::migrate::Emptied;
+use crate::mm::migrate::{Effort, Emptied};
 use crate::mm::page_alloc::Mm;
 use crate::mm::request::{FreeEntry, Request};
 use crate::mm::zone::Zone;
@@ -28,7 +28,9 @@ pub(super) fn cpu_of<F: Flavour, C: Cache<F, Spb<F>>>(
 }
 
 /// `evacuate_pageblock`: moves every movable block that lies in the pageblock, as far as targets
-/// go, and looks again whether any movable page is left. Returns the pages moved or dropped.
+/// go, and looks again whether any movable page is left. Targets are ordinary movable requests:
+/// they may reclaim (setting `evacuate_reclaims`), or a machine whose memory is in use could
+/// empty nothing. Returns the pages moved or dropped.
 pub fn evacuate_pageblock<F: Flavour, C: Cache<F, Spb<F>>>(
     mm: &Mm<F, Spb<F>, C>,
     zone: &Zone<F>,
@@ -104,7 +106,8 @@ fn empty_block<F: Flavour, C: Cache<F, Spb<F>>>(
         }
     }
     let emptied = if settings.evacuate_frees_to_zone { Emptied::Zone } else { Emptied::Cpu(cpu) };
-    mm.migrate_block(head, order, cpu, emptied)
+    let effort = if settings.evacuate_reclaims { Effort::Reclaim } else { Effort::Free };
+    mm.migrate_block(head, order, cpu, emptied, effort)
 }
 
 /// Clears the pageblock's has-movable bit if a full scan finds no page on an LRU list (a pinned

@@ -46,6 +46,22 @@ fn p15_defragments_up_to_the_reserve() {
     assert_eq!(free_after(&without("p15")), (0, 0));
 }
 
+/// On a machine whose memory is all in use, targets are had by reclaim.
+#[test]
+fn p15_targets_may_reclaim() {
+    let free_after = |evacuate_reclaims: bool| {
+        let settings = Settings { evacuate_reclaims, direct_reclaim: true, ..settings() };
+        let spb = u64::from(SPB);
+        let runs =
+            [(0, 1, Content::Kernel), (1, spb - 1, Content::Anon), (spb, spb, Content::File)];
+        let bed = Bed::with(2, &settings, &runs);
+        bed.spbs().start_defrag(crate::mm::spb::geometry::SpbId(0));
+        bed.advance_ms(20);
+        (bed.counts(0).free, bed.counter("reclaimed_file") > 0)
+    };
+    assert_eq!((free_after(true), free_after(false)), ((4, true), (0, false)));
+}
+
 #[test]
 fn p15_pinned_pages_make_it_rest() {
     let bed = tainted_and_full(3, &settings(), Content::Pinned);
