@@ -170,14 +170,82 @@ pub struct BlockCensus {
     pub movable_pages: u16,
     /// Pages that stand in the way of a 1 GiB page.
     pub tainting_pages: u16,
+    /// Its part of the free lists, all of its own type.
+    pub free_blocks: FreeBlocks,
 }
 
+/// Free blocks of one pageblock by order, as they stand on free lists: per-CPU lists excepted, and
+/// a block larger than the pageblock counted as pageblocks. Packed, because there is one for every
+/// pageblock of every track.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FreeBlocks(u64);
+
+impl FreeBlocks {
+    /// Largest order that is told apart; larger blocks are several of these.
+    pub const MAX_ORDER: u8 = 9;
+
+    /// Bits for the count of an order. No two buddies are both free below the largest order of a
+    /// pageblock (10 at most), so that half of the places is enough.
+    const fn bits(order: u8) -> u32 {
+        if order < Self::MAX_ORDER { 10 - order as u32 } else { 2 }
+    }
+
+    /// First bit of an order; the largest orders come first, so that few blocks are a small number.
+    const fn shift(order: u8) -> u32 {
+        let (mut at, mut shift) = (Self::MAX_ORDER, 0);
+        while at > order {
+            shift += Self::bits(at);
+            at -= 1;
+        }
+        shift
+    }
+
+    const fn mask(order: u8) -> u64 {
+        (1 << Self::bits(order)) - 1
+    }
+
+    /// Counts one more block of any order.
+    pub fn add(&mut self, order: u8) {
+        let told = order.min(Self::MAX_ORDER);
+        let blocks = self.of_order(told) + (1 << (order - told));
+        let kept = blocks.min(Self::mask(told));
+        self.0 = self.0 & !(Self::mask(told) << Self::shift(told)) | kept << Self::shift(told);
+    }
+
+    /// Blocks of an order up to [`FreeBlocks::MAX_ORDER`].
+    #[must_use]
+    pub fn of_order(self, order: u8) -> u64 {
+        self.0 >> Self::shift(order) & Self::mask(order)
+    }
+
+    /// Pages of all blocks.
+    #[must_use]
+    pub fn pages(self) -> u64 {
+        (0..=Self::MAX_ORDER).map(|order| self.of_order(order) << order).sum()
+    }
+
+    /// As one number, small where there are few small blocks.
+    #[must_use]
+    pub fn bits_of_all(self) -> u64 {
+        self.0
+    }
+
+    /// The inverse of [`FreeBlocks::bits_of_all`].
+    #[must_use]
+    pub fn from_bits(bits: u64) -> FreeBlocks {
+        FreeBlocks(bits)
+    }
+}
+
+const _: () = assert!(FreeBlocks::shift(0) + FreeBlocks::bits(0) <= u64::BITS);
+
 impl BlockCensus {
-    /// The census of a pageblock with these pages.
+    /// The census of a pageblock with these pages and free blocks.
     #[must_use]
     pub fn new(
         migratetype: Option<Migratetype>,
         pages: impl IntoIterator<Item = Content>,
+        free_blocks: FreeBlocks,
     ) -> BlockCensus {
         let mut counts = [0u16; Content::COUNT];
         pages.into_iter().for_each(|content| counts[content.index()] += 1);
@@ -191,6 +259,7 @@ impl BlockCensus {
             free_pages: sum(Content::is_free),
             movable_pages: sum(Content::is_movable),
             tainting_pages: sum(Content::taints),
+            free_blocks,
         }
     }
 }
@@ -258,6 +327,8 @@ pub struct TaintEvent {
     pub pid: u32,
     /// Id of its cgroup (the inode of its directory), 0 if not recorded.
     pub cgroup: u64,
+    /// Path of that cgroup, if the trace tells it.
+    pub cgroup_path: Option<String>,
     /// Kernel stack, innermost first, if recorded.
     pub stack: Vec<String>,
     /// Where the policy tracks put the same allocation (of the kernel track only).
@@ -288,8 +359,44 @@ impl TaintEvent {
             comm: None,
             pid: 0,
             cgroup: 0,
+            cgroup_path: None,
             stack: Vec::new(),
             placements: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Any set of blocks that can lie in a pageblock of 2^10 pages, in any order.
+        #[test]
+        fn free_blocks_are_counted_by_order(
+            counts in prop::collection::vec(0u64..=512, 10),
+            seed in any::<u64>(),
+        ) {
+            let most = |order: usize| if order == 9 { 2 } else { 512 >> order };
+            let counts: Vec<u64> = counts.iter().enumerate().map(|(o, n)| n % (most(o) + 1)).collect();
+            let mut blocks: Vec<u8> =
+                counts.iter().zip(0..).flat_map(|(n, o)| vec![o; *n as usize]).collect();
+            blocks.sort_by_key(|o| seed.rotate_left(u32::from(*o) * 7) & 0xff);
+            let mut free = FreeBlocks::default();
+            blocks.iter().for_each(|order| free.add(*order));
+            let found: Vec<u64> = (0..=9).map(|order| free.of_order(order)).collect();
+            prop_assert_eq!(&found, &counts);
+            prop_assert_eq!(free.pages(), counts.iter().zip(0..).map(|(n, o)| n << o).sum::<u64>());
+            prop_assert_eq!(FreeBlocks::from_bits(free.bits_of_all()), free);
+        }
+    }
+
+    #[test]
+    fn a_block_beyond_the_pageblock_is_several() {
+        let mut free = FreeBlocks::default();
+        free.add(10);
+        assert_eq!((free.of_order(9), free.pages()), (2, 1024));
     }
 }

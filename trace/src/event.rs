@@ -288,7 +288,7 @@ pub enum SideKind {
         pid: u32,
         /// Its name.
         comm: String,
-        /// cgroup id (v2), 0 if not known.
+        /// cgroup id (v2), 0 if not known; a `Cgroup` event that came before may name it.
         cgroup: u64,
         /// Kernel stack, by the id of a `Stack` event that came before; 0 for none.
         stack: u32,
@@ -411,6 +411,13 @@ pub enum SideKind {
         /// Why there are no more.
         stopped: ProbeStop,
     },
+    /// Name of a cgroup that contexts after it have.
+    Cgroup {
+        /// Its id, as in `Context`.
+        id: u64,
+        /// Its path below the root of the tree, `/` for the root itself.
+        path: String,
+    },
 }
 
 /// Why a probe asked for no more 1 GiB pages.
@@ -429,7 +436,7 @@ pub enum ProbeStop {
 
 impl SideKind {
     /// Number of kinds.
-    pub const COUNT: u64 = 17;
+    pub const COUNT: u64 = 18;
 
     /// Its number in a trace (the position of the variant), and its name.
     fn number_and_name(&self) -> (u64, &'static str) {
@@ -451,6 +458,7 @@ impl SideKind {
             SideKind::Cost { .. } => (14, "cost"),
             SideKind::Check { .. } => (15, "check"),
             SideKind::Probe1g { .. } => (16, "probe_1g"),
+            SideKind::Cgroup { .. } => (17, "cgroup"),
         }
     }
 

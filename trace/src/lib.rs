@@ -28,4 +28,4 @@ pub mod rules;
 pub mod snapshot;
 pub mod writer;
 
-pub use codec::{DecodeError, EncodeError};
+pub use codec::{DecodeError, EncodeError, varint};

@@ -10,6 +10,7 @@ use fragscope_replay::start::TrackSpec;
 use fragscope_trace::machine::Machine;
 
 use crate::conn::address::Address;
+use crate::format::bytes;
 use crate::state::ui::ViewId;
 
 /// Shows how many 1 GiB pages this host could have: under its own kernel, under the stock
@@ -64,9 +65,9 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t = Starts::Auto)]
     pub start: Starts,
 
-    /// View to begin with
-    #[arg(long, value_enum, default_value_t = ViewName::Overview)]
-    pub view: ViewName,
+    /// View to begin with: the overview, or hosts where there are several
+    #[arg(long, value_enum)]
+    pub view: Option<ViewName>,
 
     /// The moment to show: 14:03, 14:03:21, +30s, -5m, start, end
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -105,7 +106,7 @@ pub enum Command {
 /// Which start states are replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Starts {
-    /// Both where memory is small enough for that to take seconds
+    /// Both where the memory here suffices
     Auto,
     /// Each page where the kernel has it: from now on
     AsFound,
@@ -113,16 +114,35 @@ pub enum Starts {
     Both,
 }
 
-/// Above this much memory, placing everything from the beginning takes minutes: it is left out
-/// unless asked for.
-const BOTH_PAGES_MAX: u64 = 48 << (30 - 12);
+/// Bytes that a policy track takes for each page frame of the machine it models: 16 of the frame
+/// table, and what is kept of its blocks; from boot also the order of its history.
+const TRACK_BYTES_PER_PAGE: u64 = 24;
 
 impl Starts {
+    /// Why from-boot tracks are left out of the replay of a machine, if they are: `available_bytes`
+    /// is the memory that is free for use here, if known.
+    #[must_use]
+    pub fn left_out(self, machine: &Machine, available_bytes: Option<u64>) -> Option<String> {
+        let needed = 2 * TRACK_BYTES_PER_PAGE * machine.end_pfn().0;
+        match (self, available_bytes) {
+            (Starts::AsFound, _) => {
+                Some("--start both shows policies that ruled since boot, too".to_owned())
+            }
+            // As much again for the as-found tracks, the kernel's, and everybody else.
+            (Starts::Auto, Some(available)) if needed > available / 3 => Some(format!(
+                "policies that ruled since boot would take {} of the {} available here; \
+                 --start both shows them anyway",
+                bytes(needed),
+                bytes(available)
+            )),
+            _ => None,
+        }
+    }
+
     /// The policy tracks to run for a machine.
     #[must_use]
     pub fn tracks(self, machine: &Machine) -> Vec<TrackSpec> {
-        let small = machine.managed_pages() <= BOTH_PAGES_MAX;
-        let both = self == Starts::Both || (self == Starts::Auto && small);
+        let both = self.left_out(machine, available_bytes()).is_none();
         let mut tracks: Vec<TrackSpec> =
             [TrackKind::Stock, TrackKind::Spb].map(TrackSpec::as_found).into();
         if both {
@@ -137,10 +157,19 @@ impl Starts {
     }
 }
 
+/// Memory that is free for use on this machine.
+#[must_use]
+pub fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
 /// A view by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "the help names them; ViewId documents them")]
 pub enum ViewName {
+    Hosts,
     Overview,
     Regions,
     Blame,
@@ -186,7 +215,11 @@ fn size(text: &str) -> Result<(u16, u16), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::CommandFactory;
+    use fragscope_trace::machine::{Zone, ZoneKind};
+    use fragscope_trace::page::{Pfn, PfnRange};
 
     use super::*;
 
@@ -203,6 +236,29 @@ mod tests {
         }
         assert!(seconds("0").is_err() && seconds("nan").is_err());
         assert!(speed("-1").is_err() && speed("2") == Ok(2.0));
+    }
+
+    #[test]
+    fn from_boot_tracks_are_left_out_only_for_a_reason() {
+        let machine = Machine {
+            hostname: String::new(),
+            kernel_release: String::new(),
+            arch: String::new(),
+            page_size: 4096,
+            pageblock_order: 9,
+            max_page_order: 10,
+            cpus: Vec::new(),
+            zones: vec![Zone::new(0, ZoneKind::Normal, PfnRange::new(Pfn(0), 1 << 28))],
+            ram: Vec::new(),
+            sysctls: BTreeMap::new(),
+            facts: BTreeMap::new(),
+        };
+        let left_out = |starts: Starts, gib: u64| starts.left_out(&machine, Some(gib << 30));
+        assert_eq!(left_out(Starts::Auto, 64), None);
+        assert_eq!(left_out(Starts::Both, 1), None);
+        let why = left_out(Starts::Auto, 16).expect("12 GiB are too much of 16");
+        assert!(why.contains("12 GiB of the 16 GiB") && why.contains("--start both"), "{why}");
+        assert!(left_out(Starts::AsFound, 64).is_some_and(|why| why.contains("--start both")));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn run(cli: &Cli, config: Config, epoch: Epoch) -> Result<Left> {
         let mut workers = Vec::new();
         for (i, source) in sources.into_iter().enumerate() {
             let outbox = Outbox::new(HostId(i), sender.clone(), !live[i]);
-            let settings = worker::Settings::new(cli.start, live[i]);
+            let settings = worker::Settings { starts: cli.start, live: live[i] };
             let (control, controls) = std::sync::mpsc::channel();
             app.controls.push(control);
             workers.push(worker::spawn(source, settings, outbox, controls, epoch)?);

@@ -50,8 +50,11 @@ struct Once {
 /// # Errors
 /// If nothing can be compared, or not be printed.
 pub fn once(cli: &Cli, epoch: Epoch) -> Result<()> {
-    let mut hosts = launch::open(cli, epoch)?;
-    let Opened { host, mut source } = hosts.swap_remove(0);
+    if cli.connect.len() > 1 {
+        let found = cli.connect.len();
+        anyhow::bail!("one comparison is of one host: expected one --connect, found {found}");
+    }
+    let Opened { host, mut source } = launch::open(cli, epoch)?.swap_remove(0);
     let limit = host.origin.is_live().then(|| Duration::from_secs_f64(cli.seconds));
     let (mut tracks, note) = watch(source.as_mut(), cli, limit, epoch)?;
     let comparison = compare(&mut tracks)?;
@@ -141,18 +144,23 @@ pub fn picture(cli: &Cli, file: &Path, config: &Config, epoch: Epoch) -> Result<
 
 /// The state that the dashboard would have at the end of the trace, or after the time given.
 fn gather(cli: &Cli, epoch: Epoch) -> Result<State> {
-    let Opened { host, source } = launch::open(cli, epoch)?.swap_remove(0);
-    let live = host.origin.is_live();
-    let mut state = launch::state(vec![host], cli);
+    let (hosts, sources): (Vec<_>, Vec<_>) =
+        launch::open(cli, epoch)?.into_iter().map(|o| (o.host, o.source)).unzip();
+    let live = hosts.iter().any(|h| h.origin.is_live());
+    let mut state = launch::state(hosts, cli);
     let (sender, mut news) = channel(64);
-    let outbox = Outbox::new(HostId(0), sender, true);
-    let settings = worker::Settings::new(cli.start, live);
-    let (_, controls) = std::sync::mpsc::channel();
-    drop(worker::spawn(source, settings, outbox, controls, epoch)?);
+    for (i, source) in sources.into_iter().enumerate() {
+        let outbox = Outbox::new(HostId(i), sender.clone(), true);
+        let settings = worker::Settings { starts: cli.start, live };
+        let (_, controls) = std::sync::mpsc::channel();
+        drop(worker::spawn(source, settings, outbox, controls, epoch)?);
+    }
+    drop(sender);
     let until = epoch.elapsed() + Duration::from_secs_f64(cli.seconds);
     while let Some((host, update)) = news.blocking_recv() {
         state.update(host, update);
-        if live && epoch.elapsed() >= until && state.host().shown().is_some() {
+        let shown = state.hosts().iter().all(|h| h.shown().is_some());
+        if live && epoch.elapsed() >= until && shown {
             break;
         }
     }

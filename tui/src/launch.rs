@@ -16,6 +16,7 @@ use crate::conn::source::Source;
 use crate::epoch::Epoch;
 use crate::state::State;
 use crate::state::host::Host;
+use crate::state::ui::ViewId;
 
 /// A host and the source of its trace.
 pub struct Opened {
@@ -80,6 +81,7 @@ fn one_line(text: &str) -> String {
 #[must_use]
 pub fn state(hosts: Vec<Host>, cli: &Cli) -> State {
     let mut state = State::new(hosts, TimeZone::system());
-    state.ui.view = cli.view.into();
+    let first = if state.hosts().len() > 1 { ViewId::Hosts } else { ViewId::Overview };
+    state.ui.view = cli.view.map_or(first, ViewId::from);
     state
 }

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use fragscope_trace::event::{EventBatch, LossCause, SideEvent, SideKind, TimeNs};
 use fragscope_trace::page::CpuId;
 
+use super::cgroups::Cgroups;
 use super::ledger::Ledger;
 use super::queue::BatchSender;
 use super::stacks::Stacks;
@@ -77,6 +78,7 @@ struct Work {
     batch: EventBatch,
     ledger: Ledger,
     stacks: Stacks,
+    cgroups: Cgroups,
     ticker: Ticker,
     ring_peak_permille: u32,
     ticked_ns: TimeNs,
@@ -92,6 +94,7 @@ impl Collector {
             batch: self.queue.empty_batch(),
             ledger: Ledger::new(started),
             stacks: Stacks::default(),
+            cgroups: Cgroups::of_host(),
             ticker: Ticker::new(),
             ring_peak_permille: 0,
             ticked_ns: started,
@@ -137,7 +140,7 @@ impl Collector {
     }
 
     fn drain(&mut self, work: &mut Work, now: TimeNs) -> u32 {
-        let Work { merger, ledger, stacks, .. } = work;
+        let Work { merger, ledger, stacks, cgroups, .. } = work;
         let dialect = &self.tracer.dialect;
         let mut bad: BTreeMap<CpuId, u64> = BTreeMap::new();
         let fill = self.tracer.channel.drain(|cpu, record| match dialect.page_event(cpu, record) {
@@ -149,12 +152,12 @@ impl Collector {
             ledger.enter(LossCause::BadRecord, Some(cpu), count, now, now, &mut lose);
         }
         ledger.look_at_rings(&self.tracer.channel, now, lose);
-        self.drain_sides(merger, stacks);
+        self.drain_sides(merger, stacks, cgroups);
         work.ring_peak_permille = work.ring_peak_permille.max(fill);
         fill
     }
 
-    fn drain_sides(&mut self, merger: &mut Merger, stacks: &mut Stacks) {
+    fn drain_sides(&mut self, merger: &mut Merger, stacks: &mut Stacks, cgroups: &mut Cgroups) {
         let mut records = Vec::new();
         self.tracer.drain_sides(|record| records.push(record));
         for record in records {
@@ -164,6 +167,9 @@ impl Collector {
             let Some(mut event) = self.tracer.dialect.side_event(&record) else { continue };
             if let Some(stack) = stacks.resolve(&self.tracer.stacks, &mut event) {
                 merger.push_side(stack);
+            }
+            if let Some(cgroup) = cgroups.resolve(&event) {
+                merger.push_side(cgroup);
             }
             merger.push_side(event);
         }

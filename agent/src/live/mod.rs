@@ -17,6 +17,7 @@
 //! free program looks the page up in the byte map, so that a free is own if and only if its
 //! allocation was, whoever frees it (writeback, for instance).
 
+pub mod cgroups;
 pub mod collector;
 pub mod director;
 pub mod ledger;

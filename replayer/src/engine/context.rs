@@ -21,17 +21,19 @@ pub struct Maker {
     pub stack: u32,
 }
 
-/// Contexts by allocation, and stacks by id.
+/// Contexts by allocation, stacks and cgroups by id.
 #[derive(Debug, Default)]
 pub struct Contexts {
     makers: HashMap<(TimeNs, Pfn), Maker>,
     /// Keys of `makers`, oldest first.
     ages: VecDeque<(TimeNs, Pfn)>,
     stacks: BTreeMap<u32, Vec<String>>,
+    /// Paths of cgroups by id.
+    cgroups: BTreeMap<u64, String>,
 }
 
 impl Contexts {
-    /// Takes note of a context or a stack; other events are passed over.
+    /// Takes note of a context, a stack or a cgroup; other events are passed over.
     pub fn note(&mut self, event: &SideEvent) {
         match &event.kind {
             SideKind::Context { pfn, comm, stack, pid, cgroup, .. } => {
@@ -50,6 +52,9 @@ impl Contexts {
             SideKind::Stack { id, frames } => {
                 self.stacks.insert(*id, frames.clone());
             }
+            SideKind::Cgroup { id, path } => {
+                self.cgroups.insert(*id, path.clone());
+            }
             _ => {}
         }
     }
@@ -60,5 +65,11 @@ impl Contexts {
         let maker = self.makers.get(&(time_ns, pfn))?;
         let stack = self.stacks.get(&maker.stack).map_or(&[][..], Vec::as_slice);
         Some((maker, stack))
+    }
+
+    /// Path of a cgroup, if the trace told it.
+    #[must_use]
+    pub fn cgroup(&self, id: u64) -> Option<&String> {
+        self.cgroups.get(&id)
     }
 }

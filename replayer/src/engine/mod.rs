@@ -6,6 +6,7 @@
 //! own ([`worker`]). At a later snapshot each track can be surveyed ([`checkpoint`], [`survey`]) to
 //! be compared with the kernel. The result does not depend on how the threads run.
 
+pub mod asked;
 pub mod backfill;
 pub mod began;
 pub mod checkpoint;

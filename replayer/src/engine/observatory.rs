@@ -1,5 +1,6 @@
 //! All tracks over one stream of frames.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fragscope_trace::event::{EventBatch, PageEvent, SideEvent, SideKind, TimeNs};
@@ -11,6 +12,7 @@ use fragscope_trace::region::floor_1g;
 use fragscope_trace::snapshot::Snapshot;
 use thiserror::Error;
 
+use super::asked::Asked;
 use super::backfill::Backfill;
 use super::checkpoint::{Checkpoint, Pending, Tracks};
 use super::op::Op;
@@ -82,8 +84,10 @@ pub struct Observatory {
     end: Option<End>,
     /// Whether pageblocks are watched.
     watches_blocks: bool,
-    /// Changes of policy tracks that nobody has taken yet.
+    /// Changes of pageblocks that nobody has taken yet.
     block_changes: Vec<BlockChanges>,
+    /// Samples that were asked for, in order.
+    asked: VecDeque<Asked>,
 }
 
 impl Observatory {
@@ -118,6 +122,7 @@ impl Observatory {
             end: None,
             watches_blocks: false,
             block_changes: Vec::new(),
+            asked: VecDeque::new(),
         })
     }
 
@@ -126,14 +131,10 @@ impl Observatory {
         self.watches_blocks = true;
     }
 
-    /// Pageblocks that have changed since the last call; at first all. Those of policy tracks are
-    /// as of the last sample. Empty unless they are watched.
+    /// Pageblocks that changed from one sample to the next, up to the last; at first all. Empty
+    /// unless they are watched.
     pub fn take_block_changes(&mut self) -> Vec<BlockChanges> {
-        let mut changes = std::mem::take(&mut self.block_changes);
-        if self.watches_blocks && !self.is_opening() {
-            changes.insert(0, self.kernel.take_block_changes());
-        }
-        changes
+        std::mem::take(&mut self.block_changes)
     }
 
     /// Puts untraced allocations back that a first pass over the trace found.
@@ -259,7 +260,11 @@ impl Observatory {
         self.flush()
     }
 
-    fn feed_events(&mut self, batch: &EventBatch) -> Result<(), ReplayError> {
+    /// Takes the next events.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn feed_events(&mut self, batch: &EventBatch) -> Result<(), ReplayError> {
         if self.is_opening() {
             self.opening.hold(batch);
             if self.opening.is_over() {
@@ -467,17 +472,72 @@ impl Observatory {
         }
         let mut samples = Vec::new();
         for (worker, answer) in self.workers.iter_mut().zip(answers) {
-            let mut sample = answer.recv().map_err(|_| worker.failure())?;
-            self.taints.append(&mut sample.taints);
-            self.taints.note_placements(std::mem::take(&mut sample.placements));
-            if self.watches_blocks {
-                let (kind, start) = (sample.track.kind, sample.track.start);
-                let blocks = std::mem::take(&mut sample.blocks);
-                self.block_changes.push(BlockChanges { kind, start, blocks });
-            }
-            samples.push(sample);
+            samples.push(answer.recv().map_err(|_| worker.failure())?);
         }
+        if self.watches_blocks && !self.is_opening() {
+            self.block_changes.push(self.kernel.take_block_changes());
+        }
+        samples.iter_mut().for_each(|sample| self.absorb(sample));
         Ok(samples)
+    }
+
+    /// Takes what a track tells only once out of its sample.
+    fn absorb(&mut self, sample: &mut PolicySample) {
+        self.taints.append(&mut sample.taints);
+        self.taints.note_placements(std::mem::take(&mut sample.placements));
+        if self.watches_blocks {
+            let (kind, start) = (sample.track.kind, sample.track.start);
+            let blocks = std::mem::take(&mut sample.blocks);
+            self.block_changes.push(BlockChanges { kind, start, blocks });
+        }
+    }
+
+    /// Asks for a sample of this time without waiting for it: [`Observatory::answered`] gives it.
+    /// Tracks whose start state is still being made are left out.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn ask(&mut self) -> Result<(), ReplayError> {
+        self.flush()?;
+        let blocks = self.watches_blocks && !self.is_opening();
+        let blocks = blocks.then(|| self.kernel.take_block_changes());
+        self.asked.push_back(Asked::new(self.sample_with(&[]), blocks, &mut self.workers)?);
+        Ok(())
+    }
+
+    /// Samples that were asked for and not given yet.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// The first sample that was asked for, once all tracks have answered; `wait` for that or not.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn answered(&mut self, wait: bool) -> Result<Option<Sample>, ReplayError> {
+        let Some(asked) = self.asked.front_mut() else { return Ok(None) };
+        if !asked.poll(&mut self.workers, wait)? {
+            return Ok(None);
+        }
+        let Some(asked) = self.asked.pop_front() else { return Ok(None) };
+        let (kernel, blocks, mut policies) = asked.into_parts();
+        self.block_changes.extend(blocks);
+        policies.iter_mut().for_each(|policy| self.absorb(policy));
+        Ok(Some(with_policies(kernel, &policies)))
+    }
+
+    /// Whether tracks are still being brought to their start state.
+    ///
+    /// # Errors
+    /// If a track cannot go on.
+    pub fn is_building(&mut self) -> Result<bool, ReplayError> {
+        for worker in &mut self.workers {
+            if !worker.is_built()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Free memory of the policy tracks as files of the kernel would show it, in the order of
@@ -522,36 +582,47 @@ impl Observatory {
     /// The same from samples of the policy tracks that were taken just now.
     #[must_use]
     pub fn sample_with(&self, policies: &[PolicySample]) -> Sample {
-        let stock = |p: &&PolicySample| {
-            p.track.kind == TrackKind::Stock && p.track.start == StartState::AsFound
-        };
-        let mut tracks = Vec::new();
-        if !self.is_opening() {
-            tracks.push(self.kernel.sample());
-            tracks.extend(policies.iter().map(|p| p.track.clone()));
-            tracks.sort_by_key(|track| (track.kind, track.start));
-        }
+        let tracks = if self.is_opening() { Vec::new() } else { vec![self.kernel.sample()] };
         let peak_unmovable_pages = self.kernel.peak_unmovable_pages();
-        Sample {
+        let kernel = Sample {
             time_ns: self.time_ns,
             tracks,
             events: self.kernel.events(),
             kernel_divergence: self.kernel_divergence,
-            stock_divergence: policies.iter().find(stock).and_then(|p| p.divergence),
+            stock_divergence: None,
             peak_unmovable_pages,
             floor_1g: floor_1g(peak_unmovable_pages),
             cost: self.cost,
-        }
+        };
+        if self.is_opening() { kernel } else { with_policies(kernel, policies) }
     }
 
     /// Taint events of all tracks since the last call, by time. Those of policy tracks arrive
     /// with a sample.
     pub fn take_taints(&mut self) -> Vec<TaintEvent> {
-        self.taints.take()
+        self.taints.take_until(TimeNs::MAX)
+    }
+
+    /// The same up to a time, that of a sample that was answered: what is younger is not known in
+    /// all tracks yet.
+    pub fn take_taints_until(&mut self, time_ns: TimeNs) -> Vec<TaintEvent> {
+        self.taints.take_until(time_ns)
     }
 
     /// Pages of the kernel track since the last call that no longer taint what they tainted.
     pub fn take_releases(&mut self) -> Vec<Release> {
         self.taints.take_releases(&self.kernel)
     }
+}
+
+/// A sample of the kernel track, with the policy tracks of the same time.
+fn with_policies(kernel: Sample, policies: &[PolicySample]) -> Sample {
+    let stock = |p: &&PolicySample| {
+        p.track.kind == TrackKind::Stock && p.track.start == StartState::AsFound
+    };
+    let stock_divergence = policies.iter().find(stock).and_then(|p| p.divergence);
+    let mut tracks = kernel.tracks;
+    tracks.extend(policies.iter().map(|p| p.track.clone()));
+    tracks.sort_by_key(|track| (track.kind, track.start));
+    Sample { tracks, stock_divergence, ..kernel }
 }

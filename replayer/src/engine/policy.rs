@@ -20,11 +20,11 @@ use super::op::{Op, Step};
 use super::tally::Tally;
 use crate::kernel_track::aligned_blocks;
 use crate::mm::allocator::{PageAllocator, TaintChange};
-use crate::mm::frames::Frame;
+use crate::mm::frames::{Frame, FrameState};
 use crate::mm::geometry::{PageblockId, RegionId};
 use crate::mm::request::{Entry, FreeEntry, Refusal, Request};
 use crate::observe::{
-    BlockCensus, Divergence, Placement, StartState, TaintEvent, TrackKind, TrackSample,
+    BlockCensus, Divergence, FreeBlocks, Placement, StartState, TaintEvent, TrackKind, TrackSample,
 };
 
 /// log2 of the virtual nanoseconds between two calls of [`PageAllocator::advance`]: about 1 ms.
@@ -135,9 +135,28 @@ impl<A: PageAllocator> PolicyTrack<A> {
             let end = (first + (1 << order)).min(self.allocator.frames().len());
             let content = |frame| self.allocator.frames().word(frame).content();
             let migratetype = Some(self.allocator.pageblock_type(first));
-            (block, BlockCensus::new(migratetype, (first..end).map(content)))
+            let pages = (first..end).map(content);
+            (block, BlockCensus::new(migratetype, pages, self.free_blocks(first, order)))
         };
         self.allocator.take_touched_blocks().into_iter().map(census).collect()
+    }
+
+    /// The part of the buddy lists that lies in the pageblock at `first`.
+    fn free_blocks(&self, first: Frame, pageblock_order: u8) -> FreeBlocks {
+        let frames = self.allocator.frames();
+        let end = (first + (1 << pageblock_order)).min(frames.len());
+        let mut free = FreeBlocks::default();
+        if frames.word(first).state() == FrameState::FreeTail {
+            // The whole pageblock lies inside a larger free block.
+            free.add(pageblock_order);
+            return free;
+        }
+        for word in (first..end).map(|frame| frames.word(frame)) {
+            if word.state() == FrameState::Buddy {
+                free.add(word.order().min(pageblock_order));
+            }
+        }
+        free
     }
 
     /// Replays operations.

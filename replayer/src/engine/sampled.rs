@@ -8,6 +8,7 @@ use super::observatory::{Observatory, ReplayError};
 /// Feeds frames and stops whenever it is time to look.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampled {
+    started_ns: TimeNs,
     interval_ns: TimeNs,
     next_ns: TimeNs,
 }
@@ -17,7 +18,16 @@ impl Sampled {
     #[must_use]
     pub fn new(started_ns: TimeNs, interval_ns: TimeNs) -> Sampled {
         let interval_ns = interval_ns.max(1);
-        Sampled { interval_ns, next_ns: started_ns + interval_ns }
+        Sampled { started_ns, interval_ns, next_ns: started_ns + interval_ns }
+    }
+
+    /// Stops only every `interval_ns` after `started_ns` from now on, if that is less often.
+    pub fn widen(&mut self, interval_ns: TimeNs) {
+        if interval_ns > self.interval_ns {
+            let steps = (self.next_ns - self.started_ns).div_ceil(interval_ns);
+            self.interval_ns = interval_ns;
+            self.next_ns = self.started_ns + steps * interval_ns;
+        }
     }
 
     /// Feeds a frame. `look` sees the tracks as they are before the first event at or after each
@@ -29,19 +39,33 @@ impl Sampled {
         &mut self,
         frame: Frame,
         observatory: &mut Observatory,
-        mut look: impl FnMut(&mut Observatory) -> Result<(), E>,
+        look: impl FnMut(&mut Observatory) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Frame::Events(mut batch) = frame else {
-            return Ok(observatory.feed(&frame)?);
-        };
+        match frame {
+            Frame::Events(batch) => self.feed_events(batch, observatory, look).map(|_| ()),
+            frame => Ok(observatory.feed(&frame)?),
+        }
+    }
+
+    /// The same for events; gives what is left of the batch back, to use its memory again.
+    ///
+    /// # Errors
+    /// If a track cannot go on, or `look` fails.
+    pub fn feed_events<E: From<ReplayError>>(
+        &mut self,
+        mut batch: EventBatch,
+        observatory: &mut Observatory,
+        mut look: impl FnMut(&mut Observatory) -> Result<(), E>,
+    ) -> Result<EventBatch, E> {
         while let Some(part) = cut_before(&mut batch, self.next_ns) {
-            observatory.feed(&Frame::Events(part))?;
+            observatory.feed_events(&part)?;
             look(observatory)?;
             let first_ns = batch.pages.first().map_or(self.next_ns, |event| event.time_ns);
             let steps = first_ns.saturating_sub(self.next_ns) / self.interval_ns + 1;
             self.next_ns = self.next_ns.saturating_add(steps.saturating_mul(self.interval_ns));
         }
-        Ok(observatory.feed(&Frame::Events(batch))?)
+        observatory.feed_events(&batch)?;
+        Ok(batch)
     }
 }
 

@@ -118,16 +118,20 @@ impl TaintLog {
         self.taints.extend(taints.drain(..).take(room));
     }
 
-    /// All events since the last call, by time, with their makers as far as those are known.
-    pub fn take(&mut self) -> Vec<TaintEvent> {
-        let mut taints = std::mem::take(&mut self.taints);
-        taints.sort_by_key(|taint| {
+    /// All events since the last call up to a time, by time, with their makers as far as those are
+    /// known.
+    pub fn take_until(&mut self, time_ns: TimeNs) -> Vec<TaintEvent> {
+        self.taints.sort_by_key(|taint| {
             (taint.time_ns, taint.track, taint.start, taint.region_start, taint.pfn)
         });
+        let later = self.taints.partition_point(|taint| taint.time_ns <= time_ns);
+        let later = self.taints.split_off(later);
+        let mut taints = std::mem::replace(&mut self.taints, later);
         for taint in &mut taints {
             if let Some((maker, stack)) = self.contexts.of(taint.time_ns, taint.pfn) {
                 taint.comm = Some(maker.comm.clone());
                 (taint.pid, taint.cgroup) = (maker.pid, maker.cgroup);
+                taint.cgroup_path = self.contexts.cgroup(maker.cgroup).cloned();
                 taint.stack = stack.to_vec();
             }
             if taint.track == TrackKind::Kernel && taint.tainted {
@@ -135,7 +139,7 @@ impl TaintLog {
                 taint.placements = self.placements.remove(&key).unwrap_or_default();
             }
         }
-        self.placements.clear();
+        self.placements.retain(|(tainted_ns, _), _| *tainted_ns > time_ns);
         taints
     }
 }
@@ -173,14 +177,18 @@ mod tests {
                 gfp: Gfp::KERNEL,
                 pid: 1,
                 comm: "find".into(),
-                cgroup: 0,
+                cgroup: 9,
                 stack: 3,
             },
         ));
-        let [taint] = log.take().try_into().expect("one taint");
+        assert!(log.take_until(6_999_999).is_empty(), "it comes later");
+        let path = "/build".to_owned();
+        log.note_context(&side(7_000_000, SideKind::Cgroup { id: 9, path }));
+        let [taint] = log.take_until(7_000_000).try_into().expect("one taint");
         assert_eq!((taint.comm.as_deref(), taint.order, taint.tainted), (Some("find"), 1, true));
         assert_eq!(taint.stack, ["alloc_inode+0x1"]);
-        assert!(log.take().is_empty());
+        assert_eq!((taint.cgroup, taint.cgroup_path.as_deref()), (9, Some("/build")));
+        assert!(log.take_until(TimeNs::MAX).is_empty());
         let free = PageEvent::free(9_000_000, CpuId(0), Pfn(80), 1);
         kernel.page_event(free, &mut Vec::new());
         let [release] = log.take_releases(&kernel).try_into().expect("one release");

@@ -4,6 +4,7 @@
 //! a sample shows depends on the operations before it and not on the speed of any thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -21,11 +22,16 @@ use crate::mm::free_path::Protocol;
 use crate::mm::spb::event::Recorder;
 use crate::mm::virtual_hold::Stranded;
 use crate::mm::{SpbMm, StockMm};
-use crate::observe::{BlockCensus, Divergence, Placement, TaintEvent, TrackKind, TrackSample};
+use crate::observe::{
+    BlockCensus, Divergence, Placement, StartState, TaintEvent, TrackKind, TrackSample,
+};
 use crate::start::{self, FillReport, TrackSpec};
 
 /// Batches that may wait for a track before the reader waits for it.
 const QUEUE_BATCHES: usize = 8;
+/// The same for a track that is placed from the beginning, which takes a while: at most 8 M
+/// operations (shared with other tracks that wait), 256 MiB.
+const QUEUE_BATCHES_BUILDING: usize = 256;
 
 /// One track at one time, with what only its owner knows.
 #[derive(Clone, Debug)]
@@ -66,6 +72,8 @@ pub struct Worker {
     spec: TrackSpec,
     /// Taken when the worker is dropped, so that its thread ends.
     queue: Option<SyncSender<Message>>,
+    /// Set once its start state stands.
+    built: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), BuildError>>>,
 }
 
@@ -94,18 +102,32 @@ impl Worker {
         snapshot: Arc<Snapshot>,
         recorder: Option<Recorder>,
     ) -> Worker {
-        let (queue, inbox) = sync_channel(QUEUE_BATCHES);
-        let of_thread = spec.clone();
-        let thread = std::thread::spawn(move || match of_thread.policy {
-            TrackKind::Spb => {
-                serve::<SpbMm>(&of_thread, &machine, &snapshot, recorder.as_ref(), &inbox)
-            }
+        let batches = match spec.start {
+            StartState::AsFound => QUEUE_BATCHES,
+            StartState::FromBoot | StartState::FromBootIdeal => QUEUE_BATCHES_BUILDING,
+        };
+        let (queue, inbox) = sync_channel(batches);
+        let built = Arc::new(AtomicBool::new(false));
+        let start = Start { spec: spec.clone(), machine, snapshot, recorder };
+        let of_thread = Arc::clone(&built);
+        let thread = std::thread::spawn(move || match start.spec.policy {
+            TrackKind::Spb => serve::<SpbMm>(&start, &of_thread, &inbox),
             // The kernel's requests, placed anew, are what the stock model places.
-            TrackKind::Stock | TrackKind::Kernel => {
-                serve::<StockMm>(&of_thread, &machine, &snapshot, recorder.as_ref(), &inbox)
-            }
+            TrackKind::Stock | TrackKind::Kernel => serve::<StockMm>(&start, &of_thread, &inbox),
         });
-        Worker { spec, queue: Some(queue), thread: Some(thread) }
+        Worker { spec, queue: Some(queue), built, thread: Some(thread) }
+    }
+
+    /// Whether its start state stands. Before that, it answers nothing.
+    ///
+    /// # Errors
+    /// If the track has ended.
+    pub fn is_built(&mut self) -> Result<bool, TrackError> {
+        let built = self.built.load(Ordering::Acquire);
+        if !built && self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            return Err(self.failure());
+        }
+        Ok(built)
     }
 
     /// What the track is.
@@ -187,17 +209,25 @@ impl Drop for Worker {
     }
 }
 
+/// What a track begins with.
+struct Start {
+    spec: TrackSpec,
+    machine: Arc<Machine>,
+    snapshot: Arc<Snapshot>,
+    recorder: Option<Recorder>,
+}
+
 fn serve<A: PageAllocator>(
-    spec: &TrackSpec,
-    machine: &Machine,
-    snapshot: &Snapshot,
-    recorder: Option<&Recorder>,
+    start: &Start,
+    built: &AtomicBool,
     inbox: &Receiver<Message>,
 ) -> Result<(), BuildError> {
+    let Start { spec, machine, snapshot, recorder } = start;
     let (mut allocator, fill) = start::build::<A>(spec, machine, snapshot)?;
     if let Some(recorder) = recorder {
         allocator.record_to(recorder);
     }
+    built.store(true, Ordering::Release);
     let identity = Identity { kind: spec.policy, start: spec.start };
     let mut track = PolicyTrack::new(identity, allocator, machine);
     while let Ok(message) = inbox.recv() {

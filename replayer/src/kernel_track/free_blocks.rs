@@ -36,6 +36,30 @@ impl FreeBits {
         }
     }
 
+    /// Calls `each` with the order of every block in the aligned block of `max_order` at `first`,
+    /// when free buddies are merged as far as they can be there.
+    pub fn merged_between(&self, first: Frame, max_order: u8, mut each: impl FnMut(u8)) {
+        let end = (first + (1 << max_order)).min((self.words.len() as u32) * WORD_BITS);
+        let mut at = first;
+        while at < end {
+            let widest = at.trailing_zeros().min(u32::from(max_order)) as u8;
+            let order = (0..=widest).take_while(|o| self.is_free(at, 1 << o)).last();
+            order.into_iter().for_each(&mut each);
+            at += 1 << order.unwrap_or(0);
+        }
+    }
+
+    /// Whether frames are free that do not cross a word, or fill whole ones.
+    fn is_free(&self, at: Frame, pages: u32) -> bool {
+        let (word, bit) = ((at / WORD_BITS) as usize, at % WORD_BITS);
+        if pages >= WORD_BITS {
+            let words = word..word + (pages / WORD_BITS) as usize;
+            return self.words.get(words).is_some_and(|w| w.iter().all(|w| *w == u64::MAX));
+        }
+        let mask = (u64::MAX >> (WORD_BITS - pages)) << bit;
+        self.words[word] & mask == mask
+    }
+
     /// Blocks by order, when every aligned pair of free buddies is merged up to `max_order`.
     #[must_use]
     pub fn merged_blocks(&self, max_order: u8) -> Vec<u64> {
@@ -133,6 +157,11 @@ mod tests {
                 model[at as usize..(at + pages) as usize].fill(free);
             }
             prop_assert_eq!(bits.merged_blocks(max_order), by_hand(&model, max_order));
+            let mut parts = vec![0; usize::from(max_order) + 1];
+            for first in (0..4096).step_by(1 << max_order) {
+                bits.merged_between(first, max_order, |order| parts[usize::from(order)] += 1);
+            }
+            prop_assert_eq!(parts, by_hand(&model, max_order));
         }
     }
 }

@@ -243,7 +243,7 @@ impl KernelTrack {
         let geometry = self.pages.geometry();
         let census = |(block, pages): (PageblockId, Vec<Content>)| {
             let migratetype = self.types.of(geometry, block.0 << geometry.pageblock_order);
-            (block.0, BlockCensus::new(migratetype, pages))
+            (block.0, BlockCensus::new(migratetype, pages, self.pages.free_blocks_of(block)))
         };
         BlockChanges {
             kind: TrackKind::Kernel,

@@ -12,6 +12,7 @@ use crate::mm::census::Census;
 use crate::mm::flavour::Up;
 use crate::mm::frames::Frame;
 use crate::mm::geometry::{Geometry, PageblockId};
+use crate::observe::FreeBlocks;
 
 /// log2 of the nanoseconds in a tick of a page's clock: 65.5 µs, so that 32 bits hold 78 hours.
 const TICK_SHIFT: u32 = 16;
@@ -288,6 +289,16 @@ impl PageTable {
     #[must_use]
     pub fn free_blocks(&self) -> Vec<u64> {
         self.buddy.merged_blocks(self.geometry.max_order)
+    }
+
+    /// The same of one pageblock.
+    #[must_use]
+    pub fn free_blocks_of(&self, block: PageblockId) -> FreeBlocks {
+        let order = self.geometry.pageblock_order;
+        let first = block.0 << order;
+        let mut free = FreeBlocks::default();
+        self.buddy.merged_between(first, order, |order| free.add(order));
+        free
     }
 
     /// How many regions turned tainted or clean so far.

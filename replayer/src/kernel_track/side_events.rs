@@ -50,6 +50,7 @@ impl KernelTrack {
             }
             SideKind::Context { .. }
             | SideKind::Stack { .. }
+            | SideKind::Cgroup { .. }
             | SideKind::Mark { .. }
             | SideKind::Cost { .. }
             | SideKind::Probe1g { .. } => {}

@@ -8,7 +8,7 @@ pub(crate) mod columns;
 pub(crate) mod events;
 pub(crate) mod sides;
 pub(crate) mod snapshot;
-pub(crate) mod varint;
+pub mod varint;
 
 use thiserror::Error;
 

@@ -8,7 +8,7 @@ const MAX_BYTES: usize = 10;
 
 /// Appends `value`.
 #[inline]
-pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
+pub fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -18,41 +18,44 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
 
 /// The difference `to - from` (wrapping), with its sign in the lowest bit, so that small
 /// differences of either sign are small numbers.
+#[must_use]
 #[inline]
-pub(crate) fn zigzag(from: u64, to: u64) -> u64 {
+pub fn zigzag(from: u64, to: u64) -> u64 {
     let delta = to.wrapping_sub(from) as i64;
     ((delta << 1) ^ (delta >> 63)) as u64
 }
 
 /// The inverse of [`zigzag`]: `to`.
+#[must_use]
 #[inline]
-pub(crate) fn unzigzag(from: u64, coded: u64) -> u64 {
+pub fn unzigzag(from: u64, coded: u64) -> u64 {
     from.wrapping_add((coded >> 1) ^ (coded & 1).wrapping_neg())
 }
 
 /// What is left of a payload.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Input<'a> {
+pub struct Input<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Input<'a> {
     /// All of `bytes`.
-    pub(crate) fn new(bytes: &'a [u8]) -> Input<'a> {
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Input<'a> {
         Input { bytes }
     }
 
     /// Bytes left.
-    pub(crate) fn left(&self) -> usize {
+    #[must_use]
+    pub fn left(&self) -> usize {
         self.bytes.len()
     }
 
     /// The next `count` bytes.
-    pub(crate) fn take(
-        &mut self,
-        what: &'static str,
-        count: usize,
-    ) -> Result<&'a [u8], DecodeError> {
+    ///
+    /// # Errors
+    /// If fewer are left.
+    pub fn take(&mut self, what: &'static str, count: usize) -> Result<&'a [u8], DecodeError> {
         let left = self.bytes.len() as u64;
         let short = DecodeError::Short { what, needed: count as u64, left };
         let (taken, rest) = self.bytes.split_at_checked(count).ok_or(short)?;
@@ -61,12 +64,18 @@ impl<'a> Input<'a> {
     }
 
     /// The next byte.
-    pub(crate) fn byte(&mut self, what: &'static str) -> Result<u8, DecodeError> {
+    ///
+    /// # Errors
+    /// If none is left.
+    pub fn byte(&mut self, what: &'static str) -> Result<u8, DecodeError> {
         Ok(self.take(what, 1)?[0])
     }
 
     /// The next varint.
-    pub(crate) fn varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+    ///
+    /// # Errors
+    /// If it is cut off or has more than 64 bits.
+    pub fn varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
         let mut value = 0;
         for at in 0..MAX_BYTES {
             let byte = self.byte(what)?;
@@ -83,7 +92,10 @@ impl<'a> Input<'a> {
     }
 
     /// The next varint, which may be `limit` at most.
-    pub(crate) fn up_to(&mut self, what: &'static str, limit: u64) -> Result<u64, DecodeError> {
+    ///
+    /// # Errors
+    /// If it is cut off or greater.
+    pub fn up_to(&mut self, what: &'static str, limit: u64) -> Result<u64, DecodeError> {
         match self.varint(what)? {
             found if found > limit => Err(DecodeError::Limit { what, found, limit }),
             value => Ok(value),
@@ -92,7 +104,10 @@ impl<'a> Input<'a> {
 
     /// The next varint as a number of things of which each takes `each_bytes` bytes or more, so
     /// that no more are announced than can follow.
-    pub(crate) fn count(
+    ///
+    /// # Errors
+    /// If it is cut off, greater than `limit`, or more than can follow.
+    pub fn count(
         &mut self,
         what: &'static str,
         limit: u64,
@@ -107,7 +122,10 @@ impl<'a> Input<'a> {
     }
 
     /// Checks that nothing is left.
-    pub(crate) fn finish(self, what: &'static str) -> Result<(), DecodeError> {
+    ///
+    /// # Errors
+    /// If something is.
+    pub fn finish(self, what: &'static str) -> Result<(), DecodeError> {
         match self.left() as u64 {
             0 => Ok(()),
             left => Err(DecodeError::Trailing { what, left }),

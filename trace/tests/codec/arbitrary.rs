@@ -119,6 +119,7 @@ pub(crate) fn side_kind() -> impl Strategy<Value = SideKind> {
             }
         ),
         (any::<u32>(), vec(text(), 0..5)).prop_map(|(id, frames)| SideKind::Stack { id, frames }),
+        (number(), text()).prop_map(|(id, path)| SideKind::Cgroup { id, path }),
         (range(), pfn()).prop_map(|(range, stopped_at)| SideKind::ContigTest { range, stopped_at }),
         (any::<u16>(), any::<u8>(), range(), source())
             .prop_map(|(node, zone, range, source)| SideKind::Grow { node, zone, range, source }),

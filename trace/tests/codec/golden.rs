@@ -108,6 +108,7 @@ fn side_kinds() -> Vec<SideKind> {
             pages: vec![Pfn(1 << 18), Pfn(3 << 18)],
             stopped: ProbeStop::LowMemory,
         },
+        SideKind::Cgroup { id: 99, path: "/system.slice/build.service".into() },
     ]
 }
 

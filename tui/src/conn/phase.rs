@@ -84,9 +84,11 @@ impl Phase {
     pub fn notice(&self, now: Duration, has_data: bool) -> Option<String> {
         let last = if has_data { "; showing the last data" } else { "" };
         Some(match self {
-            Phase::Opening { since } => format!("connecting ({})", short(now, *since)),
+            Phase::Opening { since } => format!("connecting ({}){last}", short(now, *since)),
             Phase::WaitingForSnapshot { since } => {
-                format!("waiting for the first snapshot ({})", short(now, *since))
+                let again = if has_data { "connected again, " } else { "" };
+                let waited = short(now, *since);
+                format!("{again}waiting for the first snapshot ({waited}){last}")
             }
             Phase::Lost { since, retry_at, why } => {
                 let ago = now.saturating_sub(*since).as_secs();
@@ -136,6 +138,11 @@ mod tests {
         assert_eq!(
             lost.notice(S(22), true).as_deref(),
             Some("connection lost 12 s ago (reset); showing the last data, retrying in 5 s")
+        );
+        let again = Phase::WaitingForSnapshot { since: S(1) }.notice(S(3), true);
+        assert_eq!(
+            again.as_deref(),
+            Some("connected again, waiting for the first snapshot (2.0 s); showing the last data")
         );
         assert_eq!(Phase::Streaming.notice(S(1), true), None);
     }

@@ -9,14 +9,16 @@ use std::time::Duration;
 use std::{io, panic, thread};
 
 use fragscope_replay::engine::observatory::{Observatory, ReplayError, Stage};
-use fragscope_trace::event::TimeNs;
+use fragscope_replay::engine::sampled::Sampled;
+use fragscope_replay::observe::Sample;
+use fragscope_trace::event::{EventBatch, TimeNs};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::Header;
 use fragscope_trace::snapshot::Snapshot;
 
 use super::keep::{self, Keeper};
 use super::outbox::{Gone, Outbox};
-use crate::cli::Starts;
+use crate::cli::{Starts, available_bytes};
 use crate::conn::phase::Phase;
 use crate::conn::source::{Arrival, Source};
 use crate::epoch::Epoch;
@@ -33,25 +35,19 @@ pub const THREAD_PREFIX: &str = "replay-";
 pub struct Settings {
     /// Start states of the policy tracks.
     pub starts: Starts,
-    /// Time of the trace between samples, in nanoseconds.
-    pub sample_every_ns: u64,
-    /// Whether the newest part of the trace is kept, to be saved.
-    pub keeps: bool,
+    /// Whether events come as they happen: nobody waits then, and the newest part of the trace is
+    /// kept, to be saved.
+    pub live: bool,
 }
 
-/// Time of a recording between samples: the history keeps as many as it has room for.
-const RECORDED_SAMPLE_NS: u64 = 100_000_000;
-/// Time of a live host between samples.
+/// Time between samples of a live host, and of the first minute of a recording.
 const LIVE_SAMPLE_NS: u64 = 500_000_000;
-
-impl Settings {
-    /// What the command line asks for, for a live host or a recording.
-    #[must_use]
-    pub fn new(starts: Starts, live: bool) -> Settings {
-        let sample_every_ns = if live { LIVE_SAMPLE_NS } else { RECORDED_SAMPLE_NS };
-        Settings { starts, sample_every_ns, keeps: live }
-    }
-}
+const RECORDED_SAMPLE_NS: u64 = 100_000_000;
+/// How long samples of a recording are so close; after that there is one a second.
+const FINE_NS: u64 = 60_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+/// Samples of a recording that tracks may owe before it is read on.
+const ASKED_MAX: usize = 4;
 
 /// Why a worker ends.
 enum Stop {
@@ -118,8 +114,46 @@ struct Worker {
 /// The replay of the trace at hand.
 struct Replay {
     tracks: Observatory,
-    next_sample_ns: TimeNs,
+    sampled: Sampled,
+    fine_until_ns: TimeNs,
     streaming: bool,
+    /// What the screen was last told about tracks that are being built.
+    building: bool,
+}
+
+impl Replay {
+    /// Samples fall on whole seconds of the wall clock, as times are typed.
+    fn new(header: &Header, settings: &Settings) -> Result<Replay, ReplayError> {
+        let mut tracks = Observatory::new(header, settings.starts.tracks(&header.machine))?;
+        tracks.watch_blocks();
+        let second_ns = header.started_ns.saturating_sub(header.started_unix_ns % SECOND_NS);
+        let every_ns = if settings.live { LIVE_SAMPLE_NS } else { RECORDED_SAMPLE_NS };
+        let sampled = Sampled::new(second_ns, every_ns);
+        let fine_until_ns = header.started_ns.saturating_add(FINE_NS);
+        Ok(Replay { tracks, sampled, fine_until_ns, streaming: false, building: false })
+    }
+
+    /// Takes the next events, asking for samples at their times, and sends those that come.
+    fn events(
+        &mut self,
+        batch: EventBatch,
+        live: bool,
+        outbox: &mut Outbox,
+    ) -> Result<EventBatch, Stop> {
+        if !live && self.tracks.time_ns() >= self.fine_until_ns {
+            self.sampled.widen(SECOND_NS);
+        }
+        self.sampled.feed_events(batch, &mut self.tracks, |tracks| {
+            ask(tracks, live)?;
+            settle(tracks, live, outbox)
+        })
+    }
+}
+
+/// Asks for a sample; not of a live host that still owes one, whose events would have to wait.
+fn ask(tracks: &mut Observatory, live: bool) -> Result<(), ReplayError> {
+    let opening = matches!(tracks.stage(), Stage::WaitingForSnapshot | Stage::WaitingForEvents);
+    if opening || (live && tracks.asked() > 0) { Ok(()) } else { tracks.ask() }
 }
 
 impl Worker {
@@ -132,12 +166,15 @@ impl Worker {
                 Arrival::Frame(Frame::Header(header)) => self.begin(&header)?,
                 Arrival::Frame(frame) => {
                     self.keep(&frame);
-                    self.feed(&frame, source.progress())?;
-                    if let Frame::Events(batch) = frame {
+                    if let Some(batch) = self.feed(frame)? {
                         source.recycle(batch);
                     }
+                    self.settle(source.progress())?;
                 }
-                Arrival::Nothing => self.outbox.flush()?,
+                Arrival::Nothing => {
+                    self.settle(source.progress())?;
+                    self.outbox.flush()?;
+                }
                 Arrival::Phase(phase) => {
                     tracing::info!(?phase, "the connection has changed");
                     self.outbox.send(Update::Phase(phase))?;
@@ -149,11 +186,9 @@ impl Worker {
     }
 
     fn begin(&mut self, header: &Header) -> Result<(), Stop> {
-        let mut tracks = Observatory::new(header, self.settings.starts.tracks(&header.machine))?;
-        tracks.watch_blocks();
-        self.replay = Some(Replay { tracks, next_sample_ns: 0, streaming: false });
+        self.replay = Some(Replay::new(header, &self.settings)?);
         self.keeper = None;
-        if self.settings.keeps {
+        if self.settings.live {
             let kept =
                 Keeper::new(header, keep::BYTES_MAX).map_err(|e| Stop::Failed(e.to_string()))?;
             self.keeper = Some(kept);
@@ -161,6 +196,8 @@ impl Worker {
         tracing::info!(host = header.machine.hostname, "a trace begins");
         let since = self.epoch.elapsed();
         self.outbox.send(Update::Header(Arc::new(header.clone())))?;
+        let left_out = self.settings.starts.left_out(&header.machine, available_bytes());
+        self.outbox.send(Update::LeftOut(left_out))?;
         self.outbox.send(Update::Phase(Phase::WaitingForSnapshot { since }))?;
         Ok(())
     }
@@ -188,51 +225,43 @@ impl Worker {
         self.outbox.send(Update::Notice(text))
     }
 
-    fn feed(&mut self, frame: &Frame, progress: Option<f64>) -> Result<(), Stop> {
+    /// Takes a frame; gives the emptied batch of an events frame back.
+    fn feed(&mut self, frame: Frame) -> Result<Option<EventBatch>, Stop> {
         let Some(replay) = &mut self.replay else {
-            return Ok(());
+            return Ok(None);
         };
-        if let Frame::Snapshot(snapshot) = frame {
-            self.outbox
-                .send(Update::Snapshot(note(snapshot), Arc::new(snapshot.machine.clone())))?;
-        }
-        replay.tracks.feed(frame)?;
-        if matches!(replay.tracks.stage(), Stage::WaitingForSnapshot | Stage::WaitingForEvents) {
-            return Ok(());
-        }
-        if let Frame::End(end) = frame {
-            self.outbox.send(Update::End(Arc::new((**end).clone())))?;
-        }
-        if !replay.streaming {
-            // Tracks that begin from boot take seconds to build; the kernel's is there at once.
-            let kernel_only = replay.tracks.sample_with(&[]);
+        let batch = match frame {
+            Frame::Events(batch) => {
+                Some(replay.events(batch, self.settings.live, &mut self.outbox)?)
+            }
+            frame => {
+                replay.tracks.feed(&frame)?;
+                if let Some(update) = news_of(frame) {
+                    self.outbox.send(update)?;
+                }
+                None
+            }
+        };
+        let opening = [Stage::WaitingForSnapshot, Stage::WaitingForEvents];
+        if !replay.streaming && !opening.contains(&replay.tracks.stage()) {
             replay.streaming = true;
+            // Policy tracks take a while to be built; the kernel's is there at once.
+            let kernel_only = replay.tracks.sample_with(&[]);
             self.outbox.send(Update::Sample(Arc::new(kernel_only)))?;
             self.outbox.send(Update::Phase(Phase::Streaming))?;
         }
-        if replay.tracks.time_ns() >= replay.next_sample_ns {
-            replay.next_sample_ns = replay.tracks.time_ns() + self.settings.sample_every_ns;
-            self.sample(progress)?;
-        }
-        Ok(())
+        Ok(batch)
     }
 
-    fn sample(&mut self, progress: Option<f64>) -> Result<(), Stop> {
-        let Some(replay) = &mut self.replay else {
-            return Ok(());
-        };
-        let sample = replay.tracks.sample()?;
-        let taints = replay.tracks.take_taints();
-        let releases = replay.tracks.take_releases();
-        let blocks = replay.tracks.take_block_changes();
-        if !taints.is_empty() {
-            self.outbox.send(Update::Taints(taints))?;
+    /// Sends what has come since the last frame, and how far a recording is read.
+    fn settle(&mut self, progress: Option<f64>) -> Result<(), Stop> {
+        if let Some(replay) = &mut self.replay {
+            settle(&mut replay.tracks, self.settings.live, &mut self.outbox)?;
+            let building = replay.tracks.is_building()?;
+            if building != std::mem::replace(&mut replay.building, building) {
+                self.outbox.send(Update::Building(building))?;
+            }
         }
-        if !releases.is_empty() {
-            self.outbox.send(Update::Releases(releases))?;
-        }
-        self.outbox.send(Update::Blocks(sample.time_ns, blocks))?;
-        self.outbox.send(Update::Sample(Arc::new(sample)))?;
         if let Some(share) = progress {
             self.outbox.send(Update::Progress(share))?;
         }
@@ -241,12 +270,51 @@ impl Worker {
 
     /// The trace is over: a last sample, and how it ended.
     fn finish(&mut self, note: Option<String>) -> Result<(), Stop> {
-        if let Some(replay) = &mut self.replay {
-            replay.tracks.finish()?;
+        if let Some(Replay { tracks, .. }) = &mut self.replay {
+            tracks.finish()?;
+            while let Some(sample) = tracks.answered(true)? {
+                send_sample(&mut self.outbox, tracks, sample)?;
+            }
+            let last = tracks.sample()?;
+            send_sample(&mut self.outbox, tracks, last)?;
+            self.outbox.send(Update::Progress(1.0))?;
         }
-        self.sample(Some(1.0))?;
         self.outbox.send(Update::Phase(Phase::Ended { note }))?;
         Ok(())
+    }
+}
+
+/// Sends the samples that were asked for and have come. A recording's tracks may owe some; with
+/// more, they are waited for.
+fn settle(tracks: &mut Observatory, live: bool, outbox: &mut Outbox) -> Result<(), Stop> {
+    while let Some(sample) = tracks.answered(!live && tracks.asked() > ASKED_MAX)? {
+        send_sample(outbox, tracks, sample)?;
+    }
+    Ok(())
+}
+
+/// Sends a sample after what belongs to its time.
+fn send_sample(outbox: &mut Outbox, tracks: &mut Observatory, sample: Sample) -> Result<(), Gone> {
+    let taints = tracks.take_taints_until(sample.time_ns);
+    if !taints.is_empty() {
+        outbox.send(Update::Taints(taints))?;
+    }
+    let releases = tracks.take_releases();
+    if !releases.is_empty() {
+        outbox.send(Update::Releases(releases))?;
+    }
+    outbox.send(Update::Blocks(sample.time_ns, tracks.take_block_changes()))?;
+    outbox.send(Update::Sample(Arc::new(sample)))
+}
+
+/// What the screen is told of a frame that was fed.
+fn news_of(frame: Frame) -> Option<Update> {
+    match frame {
+        Frame::Snapshot(snapshot) => {
+            Some(Update::Snapshot(note(&snapshot), Arc::new(snapshot.machine)))
+        }
+        Frame::End(end) => Some(Update::End(Arc::new(*end))),
+        Frame::Header(_) | Frame::Events(_) => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Everything that a user can do.
 
+use fragscope_trace::event::TimeNs;
+
 use crate::state::ui::ViewId;
 
 /// One thing to do.
@@ -25,6 +27,10 @@ pub enum Action {
     Last,
     /// Select a row.
     Select(usize),
+    /// Select the region at this position of the tracks' lists, and open it.
+    OpenRegion(usize),
+    /// Go to this time of the traced host.
+    GoTo(TimeNs),
     /// Open what is selected.
     Enter,
     /// Close what is open.

@@ -19,7 +19,8 @@ const fn command(name: &'static str, action: Action, help: &'static str) -> Comm
 }
 
 /// All commands, in the order of the help.
-pub const COMMANDS: [Command; 38] = [
+pub const COMMANDS: [Command; 39] = [
+    command("hosts", Action::View(ViewId::Hosts), "a line for each host, where there are several"),
     command("overview", Action::View(ViewId::Overview), "how many 1 GiB pages, and where"),
     command("regions", Action::View(ViewId::Regions), "each 1 GiB region in every track"),
     command("blame", Action::View(ViewId::Blame), "who tainted regions"),

@@ -4,7 +4,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fragscope_replay::observe::StartState;
 
 use super::State;
-use super::rows::{row_count, sorts};
+use super::hosts::hosts;
+use super::rows::{regions, row_count, sorts};
 use super::seek::{Wanted, parse};
 use super::ui::{Prompt, PromptKind, ViewId, ZOOMS};
 use crate::input::Action;
@@ -38,6 +39,12 @@ const HELP_LINES_MAX: usize = 60;
 impl State {
     /// Does what the user asked for.
     pub fn act(&mut self, action: Action) -> Option<Effect> {
+        let effect = self.act_unseen(action);
+        self.host_mut().refresh();
+        effect
+    }
+
+    fn act_unseen(&mut self, action: Action) -> Option<Effect> {
         self.ui.message = None;
         match action {
             Action::Quit => return Some(Effect::Quit),
@@ -48,14 +55,16 @@ impl State {
                 self.ui.help_scroll = 0;
             }
             Action::View(view) => self.show(view),
-            Action::NextView => self.show(self.ui.view.neighbour(1)),
-            Action::PreviousView => self.show(self.ui.view.neighbour(-1)),
+            Action::NextView => self.show(self.ui.view.neighbour(1, self.hosts.len())),
+            Action::PreviousView => self.show(self.ui.view.neighbour(-1, self.hosts.len())),
             Action::Move(by) => self.move_by(by),
             Action::Page(by) => self.move_by(by * PAGE_ROWS),
             Action::First => self.go_to_end(false),
             Action::Last => self.go_to_end(true),
             Action::Select(row) => self.ui.list_mut().selected = row,
-            Action::Enter => self.ui.region_open |= self.ui.view == ViewId::Regions,
+            Action::OpenRegion(index) => self.open_region(index),
+            Action::GoTo(time_ns) => self.host_mut().seek(time_ns),
+            Action::Enter => self.enter(),
             Action::Back => self.back(),
             Action::Pause => self.pause(),
             Action::Step(by) => self.host_mut().step(by),
@@ -77,16 +86,59 @@ impl State {
 
     fn show(&mut self, view: ViewId) {
         self.ui.help = false;
+        if !ViewId::of(self.hosts.len()).contains(&view) {
+            self.ui.message = Some("there is only one host: --connect takes several".to_owned());
+            return;
+        }
         self.ui.view = view;
     }
 
+    fn enter(&mut self) {
+        match self.ui.view {
+            ViewId::Regions if self.ui.region_open => self.ui.free_lists ^= true,
+            ViewId::Regions => self.ui.region_open = true,
+            ViewId::Hosts => {
+                let list = self.ui.list(ViewId::Hosts);
+                let rows = hosts(self, list);
+                let index = rows.get(list.selected.min(rows.len().saturating_sub(1)));
+                if let Some(index) = index.map(|r| r.index) {
+                    self.show_host(index);
+                    self.show(ViewId::Overview);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Out of what is open, then out of a filter, then out of the host.
     fn back(&mut self) {
         if self.ui.help {
             self.ui.help = false;
         } else if self.ui.view == ViewId::Regions && self.ui.region_open {
             self.ui.region_open = false;
-        } else {
+        } else if !self.ui.list_mut().filter.is_empty() {
             self.ui.list_mut().filter.clear();
+        } else if self.hosts.len() > 1 {
+            self.show(ViewId::Hosts);
+        }
+    }
+
+    /// Opens a region by its position in the tracks' lists, whatever the list of regions hides.
+    fn open_region(&mut self, index: usize) {
+        self.ui.view = ViewId::Regions;
+        let row = |state: &State| {
+            let list = state.ui.list(ViewId::Regions);
+            let sample = state.host().shown()?;
+            let rows = regions(state.host(), sample, state.ui.start, list);
+            rows.iter().position(|r| r.index == index)
+        };
+        let found = row(self).or_else(|| {
+            self.ui.list_mut().filter.clear();
+            row(self)
+        });
+        if let Some(selected) = found {
+            self.ui.list_mut().selected = selected;
+            self.ui.region_open = true;
         }
     }
 
@@ -173,7 +225,9 @@ impl State {
         if self.host().shown().is_none_or(has) {
             self.ui.start = other;
         } else {
-            self.ui.message = Some("only as-found is replayed here".to_owned());
+            let why = self.host().left_out.as_deref();
+            let why = why.unwrap_or("the other start is still being made");
+            self.ui.message = Some(format!("only as found is replayed: {why}"));
         }
     }
 
@@ -245,6 +299,7 @@ impl State {
             Ok(wanted) => self.go_to(wanted),
             Err(error) => self.ui.message = Some(error.to_string()),
         }
+        self.host_mut().refresh();
     }
 
     /// Moves the time cursor; says what is kept where the time lies outside.

@@ -1,61 +1,74 @@
-//! Pageblocks of every track over time: a first state and what changed since, about every second.
+//! Pageblocks of every track over time: for each region a first state and what changed since, from
+//! sample to sample.
 //!
-//! Bounded: when there is too much, changes that follow each other become one, and where that is
-//! not enough the oldest become part of the first state. So the newest state is always exact, and
-//! an earlier one is that of the last change kept before it.
+//! Kept encoded, region by region, so that one region at any time is little work. Bounded: when
+//! there is too much, changes of a region that follow each other become one. The newest state is
+//! always exact, and an earlier one is that of the last change kept before it.
 
-use fragscope_replay::observe::{BlockCensus, BlockChanges, StartState, TrackKind};
+use std::collections::BTreeMap;
+
+use fragscope_replay::observe::{BlockCensus, BlockChanges, FreeBlocks, StartState, TrackKind};
 use fragscope_trace::event::TimeNs;
+use fragscope_trace::page::{Content, Migratetype};
+use fragscope_trace::varint::{self, Input};
 
-/// Changes closer to each other are kept as one.
-const SPACING_NS: TimeNs = 1_000_000_000;
-/// Pageblock states kept in changes, of all tracks together: 48 MiB.
-const ENTRIES_MAX: usize = 4 << 20;
+/// Bytes kept of all tracks together.
+pub const BYTES_MAX: usize = 128 << 20;
+/// log2 of the pageblocks that are kept together: those of a region.
+const GROUP_SHIFT: u32 = 9;
 
 /// Pageblocks by number, ascending.
 type Blocks = Vec<(u32, BlockCensus)>;
 
-/// Changes of one track between two times.
-#[derive(Clone, Debug)]
-struct Change {
-    from_ns: TimeNs,
-    to_ns: TimeNs,
-    blocks: Blocks,
-}
+/// Which pageblocks: a track's, of one region.
+type Key = (TrackKind, StartState, u32);
 
-/// One track.
-#[derive(Clone, Debug)]
-struct Track {
-    kind: TrackKind,
-    start: StartState,
-    first: Blocks,
-    changes: Vec<Change>,
+/// Some pageblocks over time.
+#[derive(Clone, Debug, Default)]
+struct Stream {
+    /// Changes in order: time since the change before, number of pageblocks, and those.
+    bytes: Vec<u8>,
+    /// Time of the last change.
+    last_ns: TimeNs,
+    /// How often changes were joined.
+    coarsened: u8,
 }
 
 /// All tracks.
 #[derive(Clone, Debug, Default)]
 pub struct BlockHistory {
-    tracks: Vec<Track>,
+    streams: BTreeMap<Key, Stream>,
+    bytes: usize,
 }
 
 impl BlockHistory {
     /// Adds what changed up to a time.
     pub fn push(&mut self, time_ns: TimeNs, changes: Vec<BlockChanges>) {
+        self.push_within(BYTES_MAX, time_ns, changes);
+    }
+
+    fn push_within(&mut self, bytes_max: usize, time_ns: TimeNs, changes: Vec<BlockChanges>) {
         for BlockChanges { kind, start, blocks } in changes {
-            self.track_mut(kind, start).push(time_ns, blocks);
-        }
-        while self.entries() > ENTRIES_MAX {
-            let before = self.entries();
-            self.tracks.iter_mut().for_each(Track::coarsen);
-            if self.entries() > before / 4 * 3 {
-                self.tracks.iter_mut().for_each(Track::forget_half);
+            for part in blocks.chunk_by(|a, b| a.0 >> GROUP_SHIFT == b.0 >> GROUP_SHIFT) {
+                let key = (kind, start, part[0].0 >> GROUP_SHIFT);
+                let stream = self.streams.entry(key).or_default();
+                let before = stream.bytes.len();
+                stream.write(time_ns, part);
+                self.bytes += stream.bytes.len() - before;
             }
         }
+        while self.bytes > bytes_max && self.coarsen() {}
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.tracks.clear();
+        *self = BlockHistory::default();
+    }
+
+    /// Bytes of all changes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The pageblocks with numbers in `range` of a track at a time, ascending; empty where the
@@ -67,74 +80,121 @@ impl BlockHistory {
         time_ns: TimeNs,
         range: std::ops::Range<u32>,
     ) -> Vec<(u32, BlockCensus)> {
-        let track = self.tracks.iter().find(|t| t.kind == kind && t.start == start);
-        let Some(track) = track else {
-            return Vec::new();
-        };
-        let mut blocks = part(&track.first, &range).to_vec();
-        for change in track.changes.iter().take_while(|c| c.to_ns <= time_ns) {
-            for (block, census) in part(&change.blocks, &range) {
-                match blocks.binary_search_by_key(block, |(b, _)| *b) {
-                    Ok(at) => blocks[at].1 = *census,
-                    Err(at) => blocks.insert(at, (*block, *census)),
-                }
-            }
-        }
-        blocks
+        let groups = range.start >> GROUP_SHIFT..=range.end.saturating_sub(1) >> GROUP_SHIFT;
+        let streams = groups.filter_map(|group| self.streams.get(&(kind, start, group)));
+        let blocks = streams.flat_map(|stream| stream.at(time_ns));
+        blocks.filter(|(block, _)| range.contains(block)).collect()
     }
 
-    fn track_mut(&mut self, kind: TrackKind, start: StartState) -> &mut Track {
-        let known = self.tracks.iter().position(|t| t.kind == kind && t.start == start);
-        let at = known.unwrap_or_else(|| {
-            self.tracks.push(Track { kind, start, first: Vec::new(), changes: Vec::new() });
-            self.tracks.len() - 1
-        });
-        &mut self.tracks[at]
-    }
-
-    fn entries(&self) -> usize {
-        self.tracks.iter().flat_map(|t| &t.changes).map(|c| c.blocks.len()).sum()
+    /// Joins changes of the region that has the most of them among those joined least. Returns
+    /// whether that made it smaller.
+    fn coarsen(&mut self) -> bool {
+        let key = |s: &&mut Stream| (std::cmp::Reverse(s.coarsened), s.bytes.len());
+        let Some(stream) = self.streams.values_mut().max_by_key(key) else { return false };
+        let before = stream.bytes.len();
+        stream.coarsen();
+        self.bytes = self.bytes + stream.bytes.len() - before;
+        stream.bytes.len() < before
     }
 }
 
-impl Track {
-    fn push(&mut self, time_ns: TimeNs, blocks: Blocks) {
-        if self.first.is_empty() {
-            self.first = blocks;
-            return;
+impl Stream {
+    /// Appends what changed up to a time. Time never goes back.
+    fn write(&mut self, time_ns: TimeNs, blocks: &[(u32, BlockCensus)]) {
+        let time_ns = time_ns.max(self.last_ns);
+        varint::put(&mut self.bytes, time_ns - self.last_ns);
+        varint::put(&mut self.bytes, blocks.len() as u64);
+        let mut next = 0;
+        for (block, census) in blocks {
+            varint::put(&mut self.bytes, u64::from(block - next));
+            put_block(census, &mut self.bytes);
+            next = block + 1;
         }
-        match self.changes.last_mut() {
-            Some(last) if time_ns < last.from_ns + SPACING_NS => {
-                last.to_ns = time_ns;
-                last.blocks = merged(&last.blocks, &blocks);
-            }
-            _ => self.changes.push(Change { from_ns: time_ns, to_ns: time_ns, blocks }),
+        self.last_ns = time_ns;
+    }
+
+    /// All changes up to a time, in order.
+    fn changes(&self, until_ns: TimeNs) -> impl Iterator<Item = (TimeNs, Blocks)> {
+        let mut input = Input::new(&self.bytes);
+        let mut time_ns = 0;
+        let read = std::iter::from_fn(move || {
+            time_ns += input.varint("time").ok()?;
+            Some((time_ns, take_blocks(&mut input)?))
+        });
+        read.take_while(move |(time, _)| *time <= until_ns)
+    }
+
+    fn at(&self, time_ns: TimeNs) -> Blocks {
+        let mut blocks = BTreeMap::new();
+        for (_, changed) in self.changes(time_ns) {
+            blocks.extend(changed);
         }
+        blocks.into_iter().collect()
     }
 
     /// Makes one of every two changes that follow each other.
     fn coarsen(&mut self) {
-        let mut coarse = Vec::with_capacity(self.changes.len() / 2 + 1);
-        for pair in self.changes.chunks(2) {
-            coarse.push(match pair {
-                [earlier, later] => Change {
-                    from_ns: earlier.from_ns,
-                    to_ns: later.to_ns,
-                    blocks: merged(&earlier.blocks, &later.blocks),
-                },
-                rest => rest[0].clone(),
-            });
+        let changes: Vec<(TimeNs, Blocks)> = self.changes(self.last_ns).collect();
+        *self = Stream { coarsened: self.coarsened.saturating_add(1), ..Stream::default() };
+        for pair in changes.chunks(2) {
+            match pair {
+                [(_, earlier), (time_ns, later)] => self.write(*time_ns, &merged(earlier, later)),
+                rest => rest.iter().for_each(|(time_ns, blocks)| self.write(*time_ns, blocks)),
+            }
         }
-        self.changes = coarse;
     }
+}
 
-    /// Makes the older half of the changes part of the first state.
-    fn forget_half(&mut self) {
-        let half = self.changes.len().div_ceil(2);
-        for change in self.changes.drain(..half) {
-            self.first = merged(&self.first, &change.blocks);
-        }
+/// Number for a pageblock whose type is not known.
+const NO_TYPE: u64 = Migratetype::COUNT as u64;
+
+fn put_block(census: &BlockCensus, out: &mut Vec<u8>) {
+    let BlockCensus {
+        migratetype,
+        content,
+        free_pages,
+        movable_pages,
+        tainting_pages,
+        free_blocks,
+    } = census;
+    let migratetype = migratetype.map_or(NO_TYPE, |t| t.index() as u64);
+    let both = migratetype * Content::COUNT as u64 + content.index() as u64;
+    for number in [
+        both,
+        u64::from(*movable_pages),
+        u64::from(*tainting_pages),
+        // Mostly nothing is on per-CPU lists.
+        varint::zigzag(free_blocks.pages(), u64::from(*free_pages)),
+        free_blocks.bits_of_all(),
+    ] {
+        varint::put(out, number);
     }
+}
+
+fn take_blocks(input: &mut Input<'_>) -> Option<Blocks> {
+    let count = input.varint("pageblocks").ok()?;
+    let (mut blocks, mut next) = (Vec::with_capacity(count as usize), 0);
+    for _ in 0..count {
+        next += input.varint("gap").ok()? as u32;
+        blocks.push((next, take_block(input)?));
+        next += 1;
+    }
+    Some(blocks)
+}
+
+fn take_block(input: &mut Input<'_>) -> Option<BlockCensus> {
+    let mut next = || input.varint("pageblock").ok();
+    let both = next()? as usize;
+    let (movable_pages, tainting_pages) = (next()? as u16, next()? as u16);
+    let (cached, free_blocks) = (next()?, FreeBlocks::from_bits(next()?));
+    Some(BlockCensus {
+        migratetype: Migratetype::from_index(both / Content::COUNT),
+        content: Content::from_index(both % Content::COUNT)?,
+        free_pages: varint::unzigzag(free_blocks.pages(), cached) as u16,
+        movable_pages,
+        tainting_pages,
+        free_blocks,
+    })
 }
 
 /// Adds later changes to earlier ones.
@@ -146,16 +206,6 @@ pub fn join(all: &mut Vec<BlockChanges>, later: Vec<BlockChanges>) {
             None => all.push(change),
         }
     }
-}
-
-/// The pageblocks with numbers in a range.
-fn part<'a>(
-    blocks: &'a [(u32, BlockCensus)],
-    range: &std::ops::Range<u32>,
-) -> &'a [(u32, BlockCensus)] {
-    let from = blocks.partition_point(|(b, _)| *b < range.start);
-    let to = blocks.partition_point(|(b, _)| *b < range.end);
-    &blocks[from..to]
 }
 
 /// Both, the later where both have a pageblock.
@@ -179,7 +229,6 @@ fn merged(earlier: &[(u32, BlockCensus)], later: &[(u32, BlockCensus)]) -> Block
 
 #[cfg(test)]
 mod tests {
-    use fragscope_trace::page::Content;
     use proptest::prelude::*;
 
     use super::*;
@@ -187,7 +236,19 @@ mod tests {
     const SPB: (TrackKind, StartState) = (TrackKind::Spb, StartState::AsFound);
 
     fn census(free_pages: u16) -> BlockCensus {
-        BlockCensus { free_pages, ..BlockCensus::new(None, [Content::Free]) }
+        let mut free_blocks = FreeBlocks::default();
+        (0..10).filter(|o| free_pages >> o & 1 == 1).for_each(|o| free_blocks.add(o));
+        let migratetype = Migratetype::from_index(usize::from(free_pages % 7));
+        let content = if free_pages % 3 == 0 { Content::Free } else { Content::Slab };
+        let cached = free_pages % 2;
+        BlockCensus {
+            migratetype,
+            content,
+            free_pages: free_pages + cached,
+            movable_pages: 1,
+            tainting_pages: free_pages / 2,
+            free_blocks,
+        }
     }
 
     fn changes(blocks: &[(u32, u16)]) -> Vec<BlockChanges> {
@@ -196,8 +257,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all states: exact at the end, and at changes further apart than the
-        /// spacing.
+        /// Against a list of all states: exact everywhere, and at the end also when there was too
+        /// much.
         #[test]
         fn a_state_is_what_was_pushed_last(
             pushed in prop::collection::vec(
@@ -207,37 +268,40 @@ mod tests {
             coarsen in any::<bool>(),
         ) {
             let mut history = BlockHistory::default();
-            history.push(0, changes(&(0..20).map(|b| (b, 7)).collect::<Vec<_>>()));
+            // On both sides of the edge between two regions.
+            let number = |b: u32| b + 502;
+            history.push(1, changes(&(0..20).map(|b| (number(b), 7)).collect::<Vec<_>>()));
             let mut state: Vec<u16> = vec![7; 20];
-            let (mut time_ns, mut states) = (0, Vec::new());
+            let (mut time_ns, mut states) = (1, Vec::new());
             for (seconds, blocks) in pushed {
-                time_ns += seconds * SPACING_NS;
-                let blocks: Vec<(u32, u16)> = blocks.into_iter().collect();
+                time_ns += seconds;
                 blocks.iter().for_each(|(block, free)| state[*block as usize] = *free);
+                let blocks: Vec<_> = blocks.into_iter().map(|(b, free)| (number(b), free)).collect();
                 history.push(time_ns, changes(&blocks));
                 states.push((time_ns, state.clone()));
             }
-            let read = |history: &BlockHistory, time_ns| -> Vec<u16> {
-                history.at(SPB, time_ns, 0..20).iter().map(|(_, c)| c.free_pages).collect()
+            let read = |history: &BlockHistory, time_ns| -> Vec<BlockCensus> {
+                history.at(SPB, time_ns, 502..522).into_iter().map(|(_, c)| c).collect()
             };
             if coarsen {
-                history.tracks[0].coarsen();
-                history.tracks[0].forget_half();
+                let _ = history.coarsen() && history.coarsen();
                 states.drain(..states.len() - 1);
             }
             for (time_ns, state) in states {
-                prop_assert_eq!(read(&history, time_ns), state);
+                let wanted: Vec<_> = state.into_iter().map(census).collect();
+                prop_assert_eq!(read(&history, time_ns), wanted);
             }
+            prop_assert_eq!(read(&history, 0), [], "nothing is known before the first state");
         }
     }
 
     #[test]
     fn it_stays_bounded() {
         let mut history = BlockHistory::default();
-        let all: Vec<(u32, u16)> = (0..300_000).map(|b| (b, 1)).collect();
-        for second in 0..40 {
-            history.push(second * SPACING_NS, changes(&all));
-            assert!(history.entries() <= ENTRIES_MAX);
+        let all: Vec<(u32, u16)> = (0..3000).map(|b| (b, 0x155)).collect();
+        for time_ns in 1..100 {
+            history.push_within(100_000, time_ns, changes(&all));
+            assert!(history.bytes() <= 100_000);
         }
     }
 

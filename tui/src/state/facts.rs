@@ -154,8 +154,10 @@ fn trace(state: &State) -> Vec<Fact> {
         let text = |t| clock.text(t, state.now.wall, &state.zone);
         let value = format!("{} - {} ({})", text(from), text(to), span(host.kept_seconds()));
         facts.push(Fact::new("kept", value));
-        let samples = host.history.samples().len();
-        facts.push(Fact::new("samples", count(samples as u64)));
+        let samples = count(host.history.points().len() as u64);
+        let memory = bytes(host.history.bytes() as u64);
+        facts.push(Fact::new("samples", format!("{samples}, {memory}")));
+        facts.push(Fact::new("pageblock changes", bytes(host.blocks.bytes() as u64)));
     }
     for snapshot in &host.snapshots {
         let role = format!("{:?} snapshot", snapshot.role).to_lowercase();

@@ -15,8 +15,8 @@ use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
 use super::blocks::BlockHistory;
 use super::clock::WallClock;
 use super::cursor::Cursor;
-use super::history::{History, Thinning};
-use super::rates::Interval;
+use super::history::{History, Point, Thinning};
+use super::rates::{self, Interval};
 use crate::conn::phase::{Origin, Phase};
 
 /// Most taint events kept; older ones are dropped and counted.
@@ -46,6 +46,10 @@ pub enum Update {
     Snapshot(SnapshotNote, Arc<Machine>),
     /// The tracks at one time.
     Sample(Arc<Sample>),
+    /// Whether policy tracks are still being brought to their start state.
+    Building(bool),
+    /// Why from-boot tracks are left out of the replay, if they are.
+    LeftOut(Option<String>),
     /// Pageblocks that changed up to a time.
     Blocks(TimeNs, Vec<BlockChanges>),
     /// Regions turned tainted or clean.
@@ -71,6 +75,10 @@ pub struct Host {
     pub fallback: Option<String>,
     /// How the connection stands.
     pub phase: Phase,
+    /// Whether policy tracks are still being brought to their start state.
+    pub building: bool,
+    /// Why from-boot tracks are left out, if they are.
+    pub left_out: Option<String>,
     /// Beginning of the trace.
     pub header: Option<Arc<Header>>,
     /// Geometry by the last snapshot (or the header).
@@ -93,8 +101,13 @@ pub struct Host {
     pub progress: Option<f64>,
     /// End of the trace.
     pub end: Option<Arc<End>>,
-    /// The moment shown.
+    /// The moment wanted. What is shown of it follows with [`Host::refresh`].
     pub cursor: Cursor,
+    /// The sample shown, and the one that rates are taken from.
+    shown: Option<Arc<Sample>>,
+    before: Option<Arc<Sample>>,
+    /// The pageblocks are those of the connection before.
+    blocks_stale: bool,
 }
 
 impl Host {
@@ -107,6 +120,8 @@ impl Host {
             origin,
             fallback: None,
             phase: Phase::Opening { since: std::time::Duration::ZERO },
+            building: false,
+            left_out: None,
             header: None,
             machine: None,
             clock: None,
@@ -119,6 +134,9 @@ impl Host {
             progress: None,
             end: None,
             cursor: Cursor::default(),
+            shown: None,
+            before: None,
+            blocks_stale: false,
         }
     }
 
@@ -132,7 +150,15 @@ impl Host {
                 self.machine = Some(machine);
             }
             Update::Sample(sample) => self.history.push(sample),
-            Update::Blocks(time_ns, changes) => self.blocks.push(time_ns, changes),
+            Update::Building(building) => self.building = building,
+            Update::LeftOut(why) => self.left_out = why,
+            Update::Blocks(time_ns, changes) => {
+                // Those of a new trace are told anew.
+                if std::mem::take(&mut self.blocks_stale) {
+                    self.blocks.clear();
+                }
+                self.blocks.push(time_ns, changes);
+            }
             Update::Taints(taints) => self.add_taints(taints),
             Update::Releases(releases) => {
                 let key = |r: &Release| ((r.tainted_ns, r.pfn), r.time_ns);
@@ -151,8 +177,7 @@ impl Host {
         let rebooted = self.clock.as_ref().is_some_and(|before| !before.agrees_with(&clock));
         self.clock = Some(clock);
         self.machine = Some(Arc::new(header.machine.clone()));
-        // The pageblocks of a new trace are told anew.
-        self.blocks.clear();
+        self.blocks_stale = true;
         if rebooted {
             self.history.clear();
             self.taints.clear();
@@ -188,22 +213,47 @@ impl Host {
         Some((self.history.oldest()?.time_ns, self.history.newest()?.time_ns))
     }
 
-    /// Position in the history of the sample shown.
-    #[must_use]
-    pub fn shown_index(&self) -> Option<usize> {
+    /// Looks up what the cursor asks for. To be called after what moves it or adds samples.
+    pub fn refresh(&mut self) {
+        let index = self.wanted_index();
+        let time_ns = |index: usize| self.history.points()[index].time_ns;
+        let is_there = |sample: &Option<Arc<Sample>>, index: Option<usize>| {
+            sample.as_ref().map(|s| s.time_ns) == index.map(time_ns)
+        };
+        // The newest may have been replaced by a better one of the same time.
+        let newest = self.history.points().len().checked_sub(1);
+        if !is_there(&self.shown, index) || index == newest {
+            self.shown = index.and_then(|i| self.history.sample(i));
+        }
+        let before = index.and_then(|i| rates::before(self.history.points(), i));
+        if !is_there(&self.before, before) {
+            self.before = before.and_then(|i| self.history.sample(i));
+        }
+    }
+
+    /// Position in the history of the sample that the cursor asks for.
+    fn wanted_index(&self) -> Option<usize> {
         self.history.index_at(self.cursor.time_ns(self.range()?))
     }
 
     /// The sample shown.
     #[must_use]
     pub fn shown(&self) -> Option<&Arc<Sample>> {
-        self.shown_index().map(|i| &self.history.samples()[i])
+        self.shown.as_ref()
     }
 
     /// The interval for rates at the moment shown.
     #[must_use]
     pub fn interval(&self) -> Option<Interval<'_>> {
-        Interval::ending_at(&self.history, self.shown_index()?)
+        Some(Interval { before: self.before.as_ref()?, now: self.shown.as_ref()? })
+    }
+
+    /// Whether what is shown may no longer be so: the connection is broken, or was made anew and
+    /// has told nothing yet.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let anew = matches!(self.phase, Phase::Opening { .. } | Phase::WaitingForSnapshot { .. });
+        self.phase.is_stale() || (anew && self.shown().is_some())
     }
 
     /// Whether new samples are still to come.
@@ -227,12 +277,19 @@ impl Host {
 
     /// Goes one sample back (`-1`) or on (`1`) and stays there.
     pub fn step(&mut self, by: isize) {
-        let (Some(range), Some(index)) = (self.range(), self.shown_index()) else {
+        let (Some(range), Some(index)) = (self.range(), self.wanted_index()) else {
             return;
         };
-        let last = self.history.samples().len() - 1;
+        let last = self.history.points().len() - 1;
         let to = index.saturating_add_signed(by).min(last);
-        self.cursor.seek(self.history.samples()[to].time_ns, range);
+        self.cursor.seek(self.history.points()[to].time_ns, range);
+    }
+
+    /// Goes to a time and stays there.
+    pub fn seek(&mut self, time_ns: TimeNs) {
+        if let Some(range) = self.range() {
+            self.cursor.seek(time_ns, range);
+        }
     }
 
     /// Goes back or on by a time and stays there.
@@ -246,11 +303,12 @@ impl Host {
     /// Goes to the sample that first shows the next (or previous) taint of the kernel track.
     /// Returns whether there is one.
     pub fn seek_taint(&mut self, forward: bool) -> bool {
-        let Some(shown) = self.shown().map(|s| s.time_ns) else {
+        let Some(index) = self.wanted_index() else {
             return false;
         };
-        let shown_from = self.shown_index().and_then(|i| i.checked_sub(1));
-        let shown_from = shown_from.map_or(0, |i| self.history.samples()[i].time_ns);
+        let points = self.history.points();
+        let shown = points[index].time_ns;
+        let shown_from = index.checked_sub(1).map_or(0, |i| points[i].time_ns);
         let mut wanted = self.taints.iter().filter(|e| e.tainted && e.track == TrackKind::Kernel);
         let found = if forward {
             wanted.find(|e| e.time_ns > shown)
@@ -260,11 +318,11 @@ impl Host {
         let (Some(event), Some(range)) = (found, self.range()) else {
             return false;
         };
-        let after = self.history.samples().partition_point(|s| s.time_ns < event.time_ns);
-        let Some(sample) = self.history.samples().get(after) else {
+        let after = points.partition_point(|p| p.time_ns < event.time_ns);
+        let Some(time_ns) = points.get(after).map(|p| p.time_ns) else {
             return false;
         };
-        self.cursor.seek(sample.time_ns, range);
+        self.cursor.seek(time_ns, range);
         true
     }
 }
@@ -273,11 +331,12 @@ impl Host {
     /// Goes to the first sample at which fewer 1 GiB pages could be had under the kernel than at
     /// the beginning. Returns whether there is one.
     pub fn seek_first_loss(&mut self) -> bool {
-        let had = |s: &Arc<Sample>| s.tracks.first().map(|t| t.totals.obtainable_1g.min);
-        let samples = self.history.samples();
-        let first = samples.iter().find_map(had);
-        let loss = samples.iter().find(|s| had(s) < first && had(s).is_some());
-        let (Some(time_ns), Some(range)) = (loss.map(|s| s.time_ns), self.range()) else {
+        let had =
+            |p: &Point| p.figures(TrackKind::Kernel, StartState::AsFound).map(|f| f.obtainable_1g);
+        let points = self.history.points();
+        let first = points.iter().find_map(had);
+        let loss = points.iter().find(|p| had(p) < first && had(p).is_some());
+        let (Some(time_ns), Some(range)) = (loss.map(|p| p.time_ns), self.range()) else {
             return false;
         };
         self.cursor.seek(time_ns, range);

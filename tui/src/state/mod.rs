@@ -10,9 +10,11 @@ pub mod clock;
 pub mod counters;
 pub mod cursor;
 pub mod facts;
+pub mod flat;
 pub mod headline;
 pub mod history;
 pub mod host;
+pub mod hosts;
 pub mod lists;
 pub mod rates;
 pub mod rows;
@@ -83,12 +85,18 @@ impl State {
         self.selected = (self.selected + 1) % self.hosts.len();
     }
 
+    /// Shows the host at this position.
+    pub fn show_host(&mut self, index: usize) {
+        self.selected = index.min(self.hosts.len() - 1);
+    }
+
     /// Takes in news of a host.
     pub fn update(&mut self, id: HostId, update: Update) {
         if let Update::Notice(text) = update {
             self.ui.message = Some(text);
         } else if let Some(host) = self.hosts.get_mut(id.0) {
             host.update(update);
+            host.refresh();
         }
     }
 
@@ -103,10 +111,11 @@ impl State {
                 changed = true;
                 continue;
             };
-            let before = host.shown_index();
+            let before = host.shown().map(|s| s.time_ns);
             let growing = host.is_growing();
             host.cursor.advance(elapsed, range, growing);
-            changed |= host.shown_index() != before;
+            host.refresh();
+            changed |= host.shown().map(|s| s.time_ns) != before;
         }
         changed
     }

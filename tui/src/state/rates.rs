@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fragscope_replay::observe::{EventTotals, Sample};
 
-use super::history::History;
+use super::history::Point;
 
 /// Samples closer than this tell no rate.
 const SPAN_MIN_NS: u64 = 900_000_000;
@@ -18,19 +18,16 @@ pub struct Interval<'a> {
     pub now: &'a Arc<Sample>,
 }
 
-impl<'a> Interval<'a> {
-    /// The shown sample and the youngest that is about a second older; for the very first second
-    /// the oldest there is. `None` with a single sample.
-    #[must_use]
-    pub fn ending_at(history: &'a History, index: usize) -> Option<Interval<'a>> {
-        let samples = history.samples();
-        let now = samples.get(index)?;
-        let from = now.time_ns.saturating_sub(SPAN_MIN_NS);
-        let before = samples[..index].iter().rev().find(|s| s.time_ns <= from);
-        let before = before.or_else(|| samples[..index].first())?;
-        Some(Interval { before, now })
-    }
+/// Position of the sample that rates at the one at `index` are taken from: the youngest that is
+/// about a second older; for the very first second the oldest there is. `None` with a single one.
+#[must_use]
+pub fn before(points: &[Point], index: usize) -> Option<usize> {
+    let from = points.get(index)?.time_ns.saturating_sub(SPAN_MIN_NS);
+    let older = points[..index].partition_point(|p| p.time_ns <= from);
+    (index > 0).then(|| older.saturating_sub(1))
+}
 
+impl Interval<'_> {
     /// Its length in seconds, more than 0.
     #[must_use]
     pub fn seconds(&self) -> f64 {
@@ -56,6 +53,7 @@ impl<'a> Interval<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::history::History;
 
     fn history(of: &[(u64, u64)]) -> History {
         let mut history = History::default();
@@ -77,7 +75,11 @@ mod tests {
     #[test]
     fn a_rate_spans_about_a_second() {
         let history = history(&[(0, 0), (500, 100), (1000, 300), (1500, 700)]);
-        let rate = |i| Interval::ending_at(&history, i).map(|r| r.events(|e| e.allocs));
+        let rate = |i| {
+            let (before, now) = (before(history.points(), i)?, history.sample(i)?);
+            let before = history.sample(before)?;
+            Some(Interval { before: &before, now: &now }.events(|e| e.allocs))
+        };
         assert_eq!(rate(0), None);
         assert_eq!(rate(1), Some(200.0), "the first second has what there is");
         assert_eq!(rate(3), Some(600.0));

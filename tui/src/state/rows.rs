@@ -1,9 +1,10 @@
 //! Rows of the lists, sorted and filtered: what the selection counts.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use fragscope_replay::observe::{Sample, StartState, TrackKind, TrackSample};
+use fragscope_trace::machine::Zone;
 use fragscope_trace::page::REGION_ORDER;
 use fragscope_trace::region::{RegionCensus, RegionState};
 
@@ -11,16 +12,17 @@ use super::State;
 use super::blame::{Culprit, culprits};
 use super::counters::{Group, group, meaning};
 use super::host::{Host, track_index};
+use super::hosts::{HOST_SORTS, hosts};
 use super::lists::ListState;
 use super::ui::{ViewId, ZOOMS};
 
 /// One region in the three tracks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct RegionRow<'a> {
     /// Position in the tracks' lists of regions.
     pub index: usize,
-    /// Label of its zone.
-    pub zone: String,
+    /// Its zone, where that is known.
+    zone: Option<&'a Zone>,
     /// The region in each track, in the order of [`TrackKind::ALL`].
     pub tracks: [Option<&'a RegionCensus>; 3],
 }
@@ -30,6 +32,12 @@ impl RegionRow<'_> {
     #[must_use]
     pub fn gib(&self) -> u64 {
         self.tracks.iter().flatten().next().map_or(0, |r| r.start.0 >> REGION_ORDER)
+    }
+
+    /// Label of its zone.
+    #[must_use]
+    pub fn zone(&self) -> String {
+        self.zone.map(Zone::label).unwrap_or_default()
     }
 
     /// State in a track.
@@ -46,7 +54,7 @@ impl RegionRow<'_> {
 
     fn text(&self) -> String {
         let words = (0..3).filter_map(|t| self.state(t)).map(state_name);
-        format!("{} {} {}", self.zone, self.gib(), words.collect::<Vec<_>>().join(" "))
+        format!("{} {} {}", self.zone(), self.gib(), words.collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -74,7 +82,7 @@ pub const COUNTER_SORTS: [&str; 5] = ["subject", "kernel", "stock", "spb", "name
 /// The regions shown, in order.
 #[must_use]
 pub fn regions<'a>(
-    host: &Host,
+    host: &'a Host,
     sample: &'a Sample,
     start: StartState,
     list: &ListState,
@@ -86,38 +94,33 @@ pub fn regions<'a>(
         let tracks = tracks.map(|t| t.and_then(|regions| regions.get(index)));
         let zone = tracks.iter().flatten().next().map_or(0, |r| usize::from(r.zone));
         let zone = host.machine.as_ref().and_then(|m| m.zones.get(zone));
-        RegionRow {
-            index,
-            zone: zone.map(fragscope_trace::machine::Zone::label).unwrap_or_default(),
-            tracks,
-        }
+        RegionRow { index, zone, tracks }
     };
-    let mut rows: Vec<RegionRow<'a>> =
-        (0..count).map(row).filter(|r| list.admits(&r.text())).collect();
-    let by = |a: &RegionRow<'_>, b: &RegionRow<'_>| match list.sort {
-        0 => Ordering::Equal,
-        1 => a.state(0).cmp(&b.state(0)),
-        2 => b.tainting(0).cmp(&a.tainting(0)),
-        _ => a.state(2).cmp(&b.state(2)),
-    };
-    rows.sort_by(|a, b| by(a, b).then(a.index.cmp(&b.index)));
+    let admits = |r: &RegionRow<'_>| list.filter.is_empty() || list.admits(&r.text());
+    let mut rows: Vec<RegionRow<'a>> = (0..count).map(row).filter(admits).collect();
+    match list.sort {
+        0 => {}
+        1 => rows.sort_by_cached_key(|r| r.state(0)),
+        2 => rows.sort_by_cached_key(|r| Reverse(r.tainting(0))),
+        _ => rows.sort_by_cached_key(|r| r.state(2)),
+    }
     reverse_if(rows, list)
 }
 
 /// The culprits shown, in order: those of the charts' span up to the moment shown.
 #[must_use]
-pub fn blame(host: &Host, zoom: usize, list: &ListState) -> Vec<Culprit> {
+pub fn blame<'a>(host: &'a Host, zoom: usize, list: &ListState) -> Vec<Culprit<'a>> {
     let Some(now) = host.shown().map(|s| s.time_ns) else {
         return Vec::new();
     };
     let from = ZOOMS[zoom].map_or(0, |seconds| now.saturating_sub(seconds * 1_000_000_000));
     let mut rows = culprits(&host.taints, (from, now));
-    rows.retain(|c| list.admits(&format!("{} {}", c.cause.comm, c.cause.site)));
+    rows.retain(|c| list.filter.is_empty() || list.admits(&c.text()));
     match list.sort {
         0 => {}
-        1 => rows.sort_by_key(|c| std::cmp::Reverse(c.taints[2])),
-        2 => rows.sort_by(|a, b| a.cause.cmp(&b.cause)),
-        _ => rows.sort_by_key(|c| std::cmp::Reverse(c.last.time_ns)),
+        1 => rows.sort_by_key(|c| Reverse(c.taints[2])),
+        2 => rows.sort_by_key(|c| c.cause),
+        _ => rows.sort_by_key(|c| Reverse(c.last.time_ns)),
     }
     reverse_if(rows, list)
 }
@@ -161,7 +164,7 @@ pub fn counters(host: &Host, start: StartState, list: &ListState) -> Vec<Counter
         .collect();
     match list.sort {
         0 => rows.sort_by_key(|r| r.group),
-        by @ 1..=3 => rows.sort_by_key(|r| std::cmp::Reverse(r.values[by - 1].map(|v| v.0))),
+        by @ 1..=3 => rows.sort_by_key(|r| Reverse(r.values[by - 1].map(|v| v.0))),
         _ => {}
     }
     // What never happened is of least interest.
@@ -182,6 +185,7 @@ pub fn row_count(state: &State) -> Option<usize> {
     let (host, ui) = (state.host(), &state.ui);
     let list = ui.list(ui.view);
     match ui.view {
+        ViewId::Hosts => Some(hosts(state, list).len()),
         ViewId::Overview => None,
         ViewId::Regions if ui.region_open => None,
         ViewId::Regions => Some(host.shown().map_or(0, |s| regions(host, s, ui.start, list).len())),
@@ -195,6 +199,7 @@ pub fn row_count(state: &State) -> Option<usize> {
 #[must_use]
 pub fn sorts(view: ViewId) -> &'static [&'static str] {
     match view {
+        ViewId::Hosts => &HOST_SORTS,
         ViewId::Regions => &REGION_SORTS,
         ViewId::Blame => &BLAME_SORTS,
         ViewId::Allocator => &COUNTER_SORTS,

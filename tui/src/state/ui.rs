@@ -7,6 +7,8 @@ use super::lists::ListState;
 /// A view, by its tab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ViewId {
+    /// A line for each host; only where there are several.
+    Hosts,
     /// The answer in ten seconds.
     Overview,
     /// All regions as a list, and one in detail.
@@ -21,13 +23,26 @@ pub enum ViewId {
 
 impl ViewId {
     /// All views in the order of their tabs.
-    pub const ALL: [ViewId; 5] =
-        [ViewId::Overview, ViewId::Regions, ViewId::Blame, ViewId::Allocator, ViewId::Health];
+    pub const ALL: [ViewId; 6] = [
+        ViewId::Hosts,
+        ViewId::Overview,
+        ViewId::Regions,
+        ViewId::Blame,
+        ViewId::Allocator,
+        ViewId::Health,
+    ];
+
+    /// The views that a dashboard over `hosts` hosts has.
+    #[must_use]
+    pub fn of(hosts: usize) -> &'static [ViewId] {
+        if hosts > 1 { &Self::ALL } else { &Self::ALL[1..] }
+    }
 
     /// Word on its tab, and its name on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            ViewId::Hosts => "hosts",
             ViewId::Overview => "overview",
             ViewId::Regions => "regions",
             ViewId::Blame => "blame",
@@ -36,11 +51,12 @@ impl ViewId {
         }
     }
 
-    /// The view `by` tabs further on, around the end.
+    /// The view `by` tabs further on among those of so many hosts, around the end.
     #[must_use]
-    pub fn neighbour(self, by: isize) -> ViewId {
-        let count = Self::ALL.len() as isize;
-        Self::ALL[(self as isize + by).rem_euclid(count) as usize]
+    pub fn neighbour(self, by: isize, hosts: usize) -> ViewId {
+        let views = Self::of(hosts);
+        let at = views.iter().position(|v| *v == self).unwrap_or(0) as isize;
+        views[(at + by).rem_euclid(views.len() as isize) as usize]
     }
 }
 
@@ -89,6 +105,8 @@ pub struct Ui {
     pub view: ViewId,
     /// Whether the selected region is open, in the regions view.
     pub region_open: bool,
+    /// Whether the free lists of an open region go before its pageblocks.
+    pub free_lists: bool,
     /// Whether the help covers the view.
     pub help: bool,
     /// First line of the help that is shown.
@@ -110,6 +128,7 @@ impl Default for Ui {
         Ui {
             view: ViewId::Overview,
             region_open: false,
+            free_lists: false,
             help: false,
             help_scroll: 0,
             start: StartState::AsFound,

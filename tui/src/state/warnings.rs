@@ -82,8 +82,11 @@ pub fn cause_name(cause: LossCause) -> &'static str {
 }
 
 fn building(host: &Host, sample: &Sample) -> Option<String> {
-    (sample.tracks.len() == 1 && host.is_growing())
-        .then(|| "the stock and spb tracks are being built".to_owned())
+    let which = match sample.tracks.len() {
+        0 | 1 => "the stock and spb tracks",
+        _ => "the tracks from boot",
+    };
+    (host.building && host.is_growing()).then(|| format!("{which} are being built"))
 }
 
 /// How grave it is that events were lost; `None` if none were.
@@ -144,11 +147,8 @@ fn as_found(host: &Host) -> Option<String> {
 
 fn one_start(host: &Host, sample: &Sample) -> Option<String> {
     let has_both = sample.tracks.iter().any(|t| t.start != StartState::AsFound);
-    let building = building(host, sample).is_some();
-    (!has_both && !building).then(|| {
-        "only as found is replayed: --start both shows policies that ruled since boot, too"
-            .to_owned()
-    })
+    let why = host.left_out.as_ref().filter(|_| !has_both)?;
+    Some(format!("only as found is replayed: {why}"))
 }
 
 fn other_kernel(host: &Host) -> Option<String> {

@@ -28,7 +28,7 @@ const COLUMNS: [Column; 7] = [
 /// Screens with fewer rows show no detail of the selected culprit.
 const DETAIL_SCREEN_ROWS: u16 = 16;
 /// Rows of the detail.
-const DETAIL_ROWS: u16 = 13;
+const DETAIL_ROWS: u16 = 14;
 
 /// Draws the view.
 pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
@@ -77,7 +77,7 @@ pub fn empty(context: Context<'_>) -> String {
     )
 }
 
-fn cells(context: Context<'_>, culprit: &Culprit) -> Vec<Cell> {
+fn cells(context: Context<'_>, culprit: &Culprit<'_>) -> Vec<Cell> {
     let plain = |text: String| (text, Style::new());
     let [kernel, stock, spb] = culprit.taints;
     vec![
@@ -85,8 +85,8 @@ fn cells(context: Context<'_>, culprit: &Culprit) -> Vec<Cell> {
         plain(stock.to_string()),
         plain(spb.to_string()),
         plain(culprit.regions.len().to_string()),
-        plain(culprit.cause.comm.clone()),
-        plain(culprit.cause.site.clone()),
+        plain(culprit.cause.comm.to_owned()),
+        plain(culprit.cause.site.to_owned()),
         plain(time(context, culprit.last.time_ns)),
     ]
 }
@@ -98,13 +98,18 @@ fn time(context: Context<'_>, time_ns: u64) -> String {
 }
 
 /// The last event of a culprit: request, place, stack.
-fn draw_detail(context: Context<'_>, culprit: Option<&Culprit>, area: Rect, buffer: &mut Buffer) {
+fn draw_detail(
+    context: Context<'_>,
+    culprit: Option<&Culprit<'_>>,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
     let title = Line::styled("last time", context.theme.strong());
     let inner = frame(context, &title, area, buffer);
     let Some(culprit) = culprit else {
         return;
     };
-    let event = &culprit.last;
+    let event = culprit.last;
     let request = format!(
         "{}  order {}  {}  pfn {}  region at {} GiB  in the {} track",
         time(context, event.time_ns),
@@ -115,29 +120,42 @@ fn draw_detail(context: Context<'_>, culprit: Option<&Culprit>, area: Rect, buff
         event.track.name(),
     );
     let mut lines = vec![Line::raw(request), Line::raw(gfp_names(event.gfp.bits(), event))];
-    lines.push(Line::raw(made_by(context, event)));
+    lines.push(Line::raw(made_by(event)));
+    lines.extend(lifetime_of(context, event).map(Line::raw));
     lines.extend(event.placements.iter().map(|p| placement_line(context, event, p)));
     lines.push(stack_line(context, &event.stack));
     let rest = event.stack.iter().skip(1).map(|f| Line::raw(format!("  {f}")));
     put_all(buffer, inner, lines.into_iter().chain(rest));
 }
 
-/// The process, and how long its page stood in the way.
-fn made_by(context: Context<'_>, event: &TaintEvent) -> String {
-    let host = context.state.host();
+/// The process and its cgroup.
+fn made_by(event: &TaintEvent) -> String {
     let comm = event.comm.as_deref().unwrap_or("not recorded");
-    let mut text = format!("by {comm}");
-    if event.pid != 0 {
-        text += &format!(" (pid {}, cgroup {})", event.pid, event.cgroup);
+    match event.pid {
+        0 => format!("by {comm}"),
+        pid => format!("by {comm}, pid {pid}, cgroup {}", cgroup(event)),
     }
+}
+
+/// How long its page stood in the way, which only the kernel's track tells.
+fn lifetime_of(context: Context<'_>, event: &TaintEvent) -> Option<String> {
     if event.track != TrackKind::Kernel {
-        return text;
+        return None;
     }
+    let host = context.state.host();
     let lived = |to: u64| lifetime(to.saturating_sub(event.time_ns));
     let now = host.shown().map_or(event.time_ns, |s| s.time_ns);
-    match host.released.get(&(event.time_ns, event.pfn)).filter(|to| **to <= now) {
-        Some(to) => text + &format!("; its page stood in the way for {}", lived(*to)),
-        None => text + &format!("; its page still stands in the way after {}", lived(now)),
+    Some(match host.released.get(&(event.time_ns, event.pfn)).filter(|to| **to <= now) {
+        Some(to) => format!("its page stood in the way for {}", lived(*to)),
+        None => format!("its page still stands in the way after {}", lived(now)),
+    })
+}
+
+/// Its path; its id where no path was recorded.
+fn cgroup(event: &TaintEvent) -> String {
+    match &event.cgroup_path {
+        Some(path) => path.clone(),
+        None => format!("id {}", event.cgroup),
     }
 }
 

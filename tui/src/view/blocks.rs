@@ -1,5 +1,7 @@
 //! The pageblocks of one region: a grid for each track, and what they add up to.
 
+use std::collections::BTreeMap;
+
 use fragscope_replay::observe::{BlockCensus, StartState, TrackKind};
 use fragscope_trace::page::{Content, Migratetype};
 use ratatui::buffer::Buffer;
@@ -20,8 +22,10 @@ pub const ROWS_MIN: u16 = 4;
 
 /// The pageblocks of one track.
 pub struct TrackBlocks {
-    kind: TrackKind,
-    start: StartState,
+    /// Whose.
+    pub kind: TrackKind,
+    /// What that track began with.
+    pub start: StartState,
     blocks: Vec<(u32, BlockCensus)>,
 }
 
@@ -67,6 +71,23 @@ impl TrackBlocks {
         counts.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
         let words: Vec<String> = counts.iter().map(|(n, name)| format!("{n} {name}")).collect();
         words.join(", ")
+    }
+
+    /// Free blocks by order, for each type that has any.
+    #[must_use]
+    pub fn free_lists(&self) -> Vec<(Option<Migratetype>, [u64; 10])> {
+        let mut lists = BTreeMap::new();
+        for (_, census) in self.blocks.iter().filter(|(_, c)| c.free_blocks.pages() > 0) {
+            let index = census.migratetype.map(Migratetype::index);
+            let blocks = lists.entry(index).or_insert([0; 10]);
+            for (order, count) in (0..).zip(blocks) {
+                *count += census.free_blocks.of_order(order);
+            }
+        }
+        let named = |(index, blocks): (Option<usize>, [u64; 10])| {
+            (index.and_then(Migratetype::from_index), blocks)
+        };
+        lists.into_iter().map(named).collect()
     }
 
     /// What spoils the region: `1 block, 2 slab pages at +17`.
@@ -200,6 +221,8 @@ fn of_block(theme: Theme, census: &BlockCensus) -> (Glyph, Style) {
 
 #[cfg(test)]
 mod tests {
+    use fragscope_replay::observe::FreeBlocks;
+
     use super::*;
 
     #[test]
@@ -225,7 +248,7 @@ mod tests {
         let block = |tainting: usize| {
             let pages = std::iter::repeat_n(Content::Slab, tainting);
             let rest = std::iter::repeat_n(Content::Anon, 512 - tainting);
-            (0, BlockCensus::new(None, pages.chain(rest)))
+            (0, BlockCensus::new(None, pages.chain(rest), FreeBlocks::default()))
         };
         assert_eq!(worst(theme, &[block(0), block(1)]).0, SPOILED);
         assert_eq!(worst(theme, &[block(300), block(1)]).0, TAINTED);

@@ -1,18 +1,19 @@
 //! 1 GiB regions over time: what could be had above, what is tainted below, all tracks on one
 //! scale and one time axis, with the taints of the kernel track marked on it.
 
-use fragscope_replay::observe::{Sample, TrackKind, TrackSample};
+use fragscope_replay::observe::TrackKind;
 use fragscope_trace::event::TimeNs;
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 
 use super::braille::Canvas;
-use super::pane::{frame, put};
+use super::pane::{frame, inside, put};
 use super::theme::{CURSOR_MARK, TAINT_MARK};
 use super::{Context, split_top};
 use crate::format::span;
-use crate::state::host::{Host, tracks_of};
+use crate::state::history::{Figures, Point};
+use crate::state::host::Host;
 use crate::state::ui::ZOOMS;
 
 /// Fewer rows than this, frame included, show nothing of use.
@@ -32,12 +33,12 @@ const STACKED_ROWS: u16 = 8;
 #[derive(Clone, Copy)]
 struct Plot {
     title: &'static str,
-    value: fn(&TrackSample) -> u64,
+    value: fn(Figures) -> u64,
 }
 
 const PLOTS: [Plot; 2] = [
-    Plot { title: "to be had", value: |t| t.totals.obtainable_1g.min },
-    Plot { title: "tainted", value: |t| t.totals.tainted_1g.min },
+    Plot { title: "to be had", value: |f| f.obtainable_1g },
+    Plot { title: "tainted", value: |f| f.tainted_1g },
 ];
 
 /// Draws the pane.
@@ -46,29 +47,59 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let Some(window) = window(host, context.state.ui.zoom) else {
         return;
     };
-    let stacked = area.height >= STACKED_ROWS + 3;
-    let inner = frame(context, &title(context, window, stacked), area, buffer);
-    if inner.height < 3 || inner.width < 2 * (SCALE_WIDTH + NAMES_WIDTH_HALF + 4) {
-        return;
-    }
+    frame(context, &title(context, window, is_stacked(area)), area, buffer);
     let top = peak(host, window, context);
-    let parts = if stacked { above(inner) } else { beside_each_other(inner) };
-    let names = if stacked { NAMES_WIDTH } else { NAMES_WIDTH_HALF };
-    for ((plot, last), part) in PLOTS.into_iter().zip([!stacked, true]).zip(parts) {
-        // The marks have a row of their own where there is room for it.
-        let axis_rows = if !last {
-            0
-        } else if part.height >= 6 {
-            2
-        } else {
-            1
-        };
-        let (area, axis) = split_top(part, part.height - axis_rows);
-        draw_plot(context, plot, (window, top, names), area, buffer);
-        if last {
-            draw_axis(context, window, names, axis, buffer);
+    for (plot, part) in PLOTS.into_iter().zip(parts(area)) {
+        draw_plot(context, plot, (window, top, part.names), part.plot, buffer);
+        if part.axis.height > 0 {
+            draw_axis(context, window, part.names, part.axis, buffer);
         }
     }
+}
+
+/// The time under a place of the screen, in a chart at `area`.
+#[must_use]
+pub fn time_at(context: Context<'_>, area: Rect, at: Position) -> Option<TimeNs> {
+    let window = window(context.state.host(), context.state.ui.zoom)?;
+    let part = parts(area).into_iter().find(|p| p.plot.contains(at) || p.axis.contains(at))?;
+    let columns = part.plot.width - SCALE_WIDTH - part.names;
+    let column = at.x.checked_sub(part.plot.x + SCALE_WIDTH).filter(|c| *c < columns)?;
+    Some(time_of(window, usize::from(column), usize::from(columns)))
+}
+
+/// A plot and, below it, the axis.
+struct Part {
+    plot: Rect,
+    axis: Rect,
+    /// Columns of the tracks' names.
+    names: u16,
+}
+
+/// Whether the plots stand above each other, in a chart at `area`.
+fn is_stacked(area: Rect) -> bool {
+    area.height >= STACKED_ROWS + 3
+}
+
+/// Where the plots go; nowhere in an area too small for them.
+fn parts(area: Rect) -> Vec<Part> {
+    let inner = inside(area);
+    if inner.height < 3 || inner.width < 2 * (SCALE_WIDTH + NAMES_WIDTH_HALF + 4) {
+        return Vec::new();
+    }
+    let stacked = is_stacked(area);
+    let areas = if stacked { above(inner) } else { beside_each_other(inner) };
+    let names = if stacked { NAMES_WIDTH } else { NAMES_WIDTH_HALF };
+    let part = |(area, has_axis): (Rect, bool)| {
+        // The marks have a row of their own where there is room for it.
+        let axis_rows = match (has_axis, area.height) {
+            (false, _) => 0,
+            (true, 6..) => 2,
+            (true, _) => 1,
+        };
+        let (plot, axis) = split_top(area, area.height - axis_rows);
+        Part { plot, axis, names }
+    };
+    areas.into_iter().zip([!stacked, true]).map(part).collect()
 }
 
 /// Two areas, one above the other; the lower one has the axis.
@@ -110,11 +141,12 @@ fn title(context: Context<'_>, window: (TimeNs, TimeNs), stacked: bool) -> Line<
 /// The largest value in the window, at least 1: the top of both scales.
 fn peak(host: &Host, window: (TimeNs, TimeNs), context: Context<'_>) -> u64 {
     let start = context.state.ui.start;
-    let within = |s: &&std::sync::Arc<Sample>| s.time_ns >= window.0 && s.time_ns <= window.1;
-    let value = |t: &TrackSample| PLOTS.map(|p| (p.value)(t)).into_iter().max().unwrap_or(0);
-    let samples = host.history.samples().iter().filter(within);
-    let largest = samples.filter_map(|s| tracks_of(s, start).map(|(_, t)| value(t)).max()).max();
-    largest.unwrap_or(0).max(1)
+    let points = host.history.points();
+    let from = points.partition_point(|p| p.time_ns < window.0);
+    let until = points.partition_point(|p| p.time_ns <= window.1);
+    let of = |point: &Point| TrackKind::ALL.map(|kind| point.figures(kind, start));
+    let figures = points[from..until].iter().flat_map(of).flatten();
+    figures.map(|f| f.obtainable_1g.max(f.tainted_1g)).max().unwrap_or(0).max(1)
 }
 
 fn draw_plot(
@@ -135,7 +167,9 @@ fn draw_plot(
     // The track drawn last lies above the others: the one of most interest.
     for kind in TrackKind::ALL {
         let rows: Vec<Option<usize>> = (0..columns)
-            .map(|x| Some(row((plot.value)(track_at(context, kind, time_of(window, x, columns))?))))
+            .map(|x| {
+                Some(row((plot.value)(figures_at(context, kind, time_of(window, x, columns))?)))
+            })
             .collect();
         canvas.steps(&rows, (theme.track_char(kind), theme.track(kind)));
     }
@@ -145,8 +179,8 @@ fn draw_plot(
     put(buffer, at(area.y), &Line::styled(format!("{top:>scale$}"), theme.grey()));
     put(buffer, at(area.bottom() - 1), &Line::styled(format!("{:>scale$}", 0), theme.grey()));
     let names = Rect { x: canvas_area.right() + 1, width: names_width - 1, ..area };
-    if let Some(sample) = host.shown() {
-        draw_names(context, plot, sample, names, &row, buffer);
+    if let Some(shown) = host.shown().and_then(|s| host.history.point_at(s.time_ns)) {
+        draw_names(context, plot, shown, names, &row, buffer);
     }
 }
 
@@ -154,15 +188,18 @@ fn draw_plot(
 fn draw_names(
     context: Context<'_>,
     plot: Plot,
-    sample: &Sample,
+    shown: &Point,
     area: Rect,
     row: &dyn Fn(u64) -> usize,
     buffer: &mut Buffer,
 ) {
     let dots = if context.theme.ascii { 1 } else { 4 };
-    let mut names: Vec<(u16, u64, &TrackSample)> = tracks_of(sample, context.state.ui.start)
-        .map(|(_, t)| ((row((plot.value)(t)) / dots) as u16, (plot.value)(t), t))
-        .collect();
+    let named = |kind: TrackKind| {
+        let value = (plot.value)(shown.figures(kind, context.state.ui.start)?);
+        Some(((row(value) / dots) as u16, value, kind))
+    };
+    let mut names: Vec<(u16, u64, TrackKind)> =
+        TrackKind::ALL.into_iter().filter_map(named).collect();
     names.sort_by_key(|(row, value, _)| (*row, std::cmp::Reverse(*value)));
     let count = names.len() as u16;
     let mut next = area.y;
@@ -170,30 +207,29 @@ fn draw_names(
         put(buffer, area, &Line::styled(plot.title, context.theme.grey()));
         next += 1;
     }
-    for (i, (row, value, track)) in names.into_iter().enumerate() {
+    for (i, (row, value, kind)) in names.into_iter().enumerate() {
         let latest = area.bottom().saturating_sub(count - i as u16);
         let y = (area.y + row).clamp(next, latest.max(next));
         let letter = match context.theme.ascii {
-            true => format!("{} ", context.theme.track_char(track.kind)),
+            true => format!("{} ", context.theme.track_char(kind)),
             false => String::new(),
         };
-        let text = format!("{letter}{} {value}", track.kind.name());
+        let text = format!("{letter}{} {value}", kind.name());
         if y < area.bottom() {
-            let line = Line::styled(text, context.theme.track(track.kind));
+            let line = Line::styled(text, context.theme.track(kind));
             put(buffer, Rect { y, height: 1, ..area }, &line);
         }
         next = y + 1;
     }
 }
 
-fn track_at(context: Context<'_>, kind: TrackKind, time: TimeNs) -> Option<&TrackSample> {
+fn figures_at(context: Context<'_>, kind: TrackKind, time: TimeNs) -> Option<Figures> {
     let host = context.state.host();
     let (from, to) = host.range()?;
     if time < from || time > to {
         return None;
     }
-    let sample = host.history.at(time)?;
-    tracks_of(sample, context.state.ui.start).map(|(_, t)| t).find(|t| t.kind == kind)
+    host.history.point_at(time)?.figures(kind, context.state.ui.start)
 }
 
 /// Time in the middle of a column.

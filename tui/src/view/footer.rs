@@ -34,13 +34,17 @@ pub fn tabs(context: Context<'_>, width: usize) -> Vec<(ViewId, Range<u16>)> {
         from = columns.end + 1;
         (view, columns)
     };
-    ViewId::ALL.into_iter().map(of).collect()
+    views(context).iter().copied().map(of).collect()
+}
+
+fn views(context: Context<'_>) -> &'static [ViewId] {
+    ViewId::of(context.state.hosts().len())
 }
 
 /// Where not all names fit, only the current view keeps its name.
 fn tab(context: Context<'_>, view: ViewId, width: usize) -> String {
     let key = context.keys.key_of(Action::View(view)).map(|c| c.to_string()).unwrap_or_default();
-    let names = ViewId::ALL.iter().map(|v| v.name().len() + 5).sum::<usize>();
+    let names = views(context).iter().map(|v| v.name().len() + 5).sum::<usize>();
     match names <= width || context.state.ui.view == view {
         true => format!("[{key}] {}", view.name()),
         false => format!("[{key}]"),
@@ -50,7 +54,7 @@ fn tab(context: Context<'_>, view: ViewId, width: usize) -> String {
 fn keys(context: Context<'_>, width: usize) -> Line<'static> {
     let mut spans = Vec::new();
     let mut left = width;
-    for view in ViewId::ALL {
+    for view in views(context).iter().copied() {
         let text = tab(context, view, width);
         let shown = context.state.ui.view == view;
         let style = if shown { context.theme.selected() } else { Default::default() };

@@ -7,11 +7,12 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::pane::put;
-use super::{Context, notes};
+use super::{Context, hosts, notes};
 use crate::conn::phase::{Origin, Phase};
 use crate::format::{bytes, count, percent, rate};
 use crate::state::cursor::Position;
 use crate::state::host::Host;
+use crate::state::ui::ViewId;
 use crate::state::warnings::loss_severity;
 
 /// A part of the line. Those of higher rank leave first where room is short.
@@ -43,13 +44,42 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
 }
 
 fn segments(context: Context<'_>) -> Vec<Segment> {
+    match context.state.ui.view {
+        ViewId::Hosts => of_hosts(context),
+        _ => of_host(context),
+    }
+}
+
+/// All hosts together.
+fn of_hosts(context: Context<'_>) -> Vec<Segment> {
+    let theme = context.theme;
+    let hosts = context.state.hosts();
+    let stale = hosts.iter().filter(|h| h.is_stale()).count();
+    let (events, lost) = hosts::sums(context);
+    let lost_style = if lost > 0 { theme.grave() } else { Style::new() };
+    let segment = |rank, text: String, style| Segment { rank, text, style };
+    let mut all = vec![
+        segment(4, "fragscope".to_owned(), theme.strong()),
+        segment(0, format!("{} hosts", hosts.len()), theme.strong()),
+    ];
+    if stale > 0 {
+        all.push(segment(0, format!("{stale} not connected"), theme.grave()));
+    }
+    all.push(segment(1, format!("ev {}", rate(events)), Style::new()));
+    all.push(segment(1, format!("lost {}", count(lost)), lost_style));
+    all.push(segment(2, "enter: open".to_owned(), theme.grey()));
+    all.push(segment(3, "? help".to_owned(), theme.grey()));
+    all
+}
+
+fn of_host(context: Context<'_>) -> Vec<Segment> {
     let (host, theme) = (context.state.host(), context.theme);
     let plain = Style::new();
     let mut all = vec![Segment { rank: 4, text: "fragscope".to_owned(), style: theme.strong() }];
     let mut add = |rank: u8, text: Option<String>, style: Style| {
         all.extend(text.map(|text| Segment { rank, text, style }));
     };
-    let mode_style = if host.phase.is_stale() { theme.grave() } else { theme.strong() };
+    let mode_style = if host.is_stale() { theme.grave() } else { theme.strong() };
     add(3, Some(host_name(context)), plain);
     add(6, host.machine.as_ref().map(|m| m.kernel_release.clone()), plain);
     add(0, Some(mode(context)), mode_style);

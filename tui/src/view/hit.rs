@@ -1,9 +1,9 @@
-//! What a click does: the tab or the row that lies under it.
+//! What a click does: the tab, row, region or moment that lies under it.
 
 use ratatui::layout::{Position, Rect};
 
-use super::blame;
-use super::{Context, footer, split_top};
+use super::overview::Layout;
+use super::{Context, blame, chart, footer, hosts, split_top};
 use crate::input::Action;
 use crate::state::rows::row_count;
 use crate::state::ui::ViewId;
@@ -20,16 +20,31 @@ pub fn action(context: Context<'_>, screen: Rect, at: Position) -> Option<Action
         return Some(Action::View(tab.0));
     }
     let body = split_top(split_top(screen, 1).1, screen.height - 2).0;
-    row(context, body, at.y)
+    if context.state.ui.help {
+        return None;
+    }
+    match context.state.ui.view {
+        ViewId::Overview => on_overview(context, body, at),
+        _ => row(context, body, at.y),
+    }
+}
+
+/// A region of the map, or a moment of the chart.
+fn on_overview(context: Context<'_>, body: Rect, at: Position) -> Option<Action> {
+    let sample = context.state.host().shown()?;
+    let layout = Layout::new(context, sample, body);
+    let (area, map) = &layout.map;
+    if let Some(region) = map.region_at(*area, at) {
+        return Some(Action::OpenRegion(region));
+    }
+    chart::time_at(context, layout.chart?, at).map(Action::GoTo)
 }
 
 /// A row of the view's list: selected, or opened if it is the selected one.
 fn row(context: Context<'_>, body: Rect, y: u16) -> Option<Action> {
     let ui = &context.state.ui;
-    if ui.help {
-        return None;
-    }
     let detail = match ui.view {
+        ViewId::Hosts => hosts::detail_rows(body),
         ViewId::Regions | ViewId::Allocator => 0,
         ViewId::Blame => blame::detail_rows(body),
         ViewId::Overview | ViewId::Health => return None,

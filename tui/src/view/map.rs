@@ -5,7 +5,7 @@ use fragscope_replay::observe::{Sample, TrackKind, TrackSample};
 use fragscope_trace::page::REGION_ORDER;
 use fragscope_trace::region::{RegionCensus, RegionState};
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
@@ -33,9 +33,19 @@ pub struct Plan<'a> {
 
 struct ZonePlan<'a> {
     label: String,
+    /// Position of its first region in the tracks' lists.
+    first: usize,
     scale: Scale,
     /// Regions of the zone in each track shown.
     tracks: Vec<(&'a TrackSample, &'a [RegionCensus])>,
+}
+
+/// A line of the map: some regions of a zone, in one track, or their addresses.
+struct MapLine<'p, 'a> {
+    zone: &'p ZonePlan<'a>,
+    range: std::ops::Range<usize>,
+    /// Position in the zone's tracks; `None` for the addresses.
+    track: Option<usize>,
 }
 
 impl ZonePlan<'_> {
@@ -79,8 +89,10 @@ impl<'a> Plan<'a> {
     ) -> Plan<'a> {
         let label_width = if width < 60 { 9 } else { 14 };
         let cells_width = width.saturating_sub(label_width + TRACK_WIDTH + 1).max(1);
-        let total = tracks.first().map_or(0, |t| t.regions.len());
         let mut zones = Vec::new();
+        let Some(all) = tracks.first() else {
+            return Plan { zones, label_width, cells_width, ruler };
+        };
         let zone_count = context.state.host().machine.as_ref().map_or(0, |m| m.zones.len());
         for zone in 0..zone_count {
             let of = |t: &&'a TrackSample| (*t, regions_of_zone(&t.regions, zone));
@@ -89,12 +101,13 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let regions = tracks.first().map_or(0, |t| t.1.len());
-            let scale = if dense || total > EACH_MAX {
+            let scale = if dense || all.regions.len() > EACH_MAX {
                 Scale::one_row(regions, cells_width)
             } else {
                 Scale::each(regions, cells_width)
             };
-            zones.push(ZonePlan { label: label(context, zone, width), scale, tracks });
+            let label = label(context, zone, width);
+            zones.push(ZonePlan { label, first: first_of_zone(&all.regions, zone), scale, tracks });
         }
         Plan { zones, label_width, cells_width, ruler }
     }
@@ -121,13 +134,8 @@ impl<'a> Plan<'a> {
 
     /// Draws it, and says what does not fit.
     pub fn draw(&self, context: Context<'_>, area: Rect, buffer: &mut Buffer) {
-        let mut y = area.y;
-        for zone in &self.zones {
-            let per_row = zone.scale.per_row(self.cells_width);
-            for row in 0..zone.scale.rows(zone.regions(), self.cells_width) {
-                let range = row * per_row..((row + 1) * per_row).min(zone.regions());
-                self.draw_row(context, zone, range, (area, &mut y), buffer);
-            }
+        for (y, line) in (area.y..area.bottom()).zip(self.lines()) {
+            self.draw_line(context, &line, area, y, buffer);
         }
         let missing = (self.rows() + area.y).saturating_sub(area.bottom());
         if missing > 0 && area.height > 0 {
@@ -139,42 +147,63 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn draw_row(
+    /// All lines, from above: what the screen shows and what a click means.
+    fn lines(&self) -> impl Iterator<Item = MapLine<'_, 'a>> {
+        self.zones.iter().flat_map(move |zone| {
+            let per_row = zone.scale.per_row(self.cells_width);
+            let rows = zone.scale.rows(zone.regions(), self.cells_width);
+            (0..rows).flat_map(move |row| {
+                let range = row * per_row..((row + 1) * per_row).min(zone.regions());
+                let ruler = self.ruler.then_some(None);
+                let tracks = (0..zone.tracks.len()).map(Some);
+                ruler.into_iter().chain(tracks).map(move |track| MapLine {
+                    zone,
+                    range: range.clone(),
+                    track,
+                })
+            })
+        })
+    }
+
+    /// Position in the tracks' lists of the region under a place of the screen, of the first one
+    /// where a cell has several.
+    #[must_use]
+    pub fn region_at(&self, area: Rect, at: Position) -> Option<usize> {
+        let cells_x = area.x + self.label_width + TRACK_WIDTH + 1;
+        let column = at.x.checked_sub(cells_x).filter(|_| area.contains(at))?;
+        let line = self.lines().nth(usize::from(at.y - area.y))?;
+        let index = match line.zone.scale {
+            Scale::Each { stride } => usize::from(column / stride),
+            Scale::Density { regions } => usize::from(column) * regions,
+        };
+        let index = line.range.start + index;
+        (index < line.range.end).then_some(line.zone.first + index)
+    }
+
+    fn draw_line(
         &self,
         context: Context<'_>,
-        zone: &ZonePlan<'_>,
-        range: std::ops::Range<usize>,
-        (area, y): (Rect, &mut u16),
+        line: &MapLine<'_, '_>,
+        area: Rect,
+        y: u16,
         buffer: &mut Buffer,
     ) {
         let cells_x = area.x + self.label_width + TRACK_WIDTH + 1;
-        if self.ruler {
-            if *y < area.bottom() {
-                self.draw_ruler(context, zone, range.clone(), (cells_x, *y), buffer);
-            }
-            *y += 1;
+        let Some(i) = line.track else {
+            self.draw_ruler(context, line.zone, line.range.clone(), (cells_x, y), buffer);
+            return;
+        };
+        let (track, regions) = line.zone.tracks[i];
+        if i == 0 && line.range.start == 0 {
+            let width = usize::from(self.label_width);
+            buffer.set_stringn(area.x, y, &line.zone.label, width, Style::new());
         }
-        for (i, (track, regions)) in zone.tracks.iter().enumerate() {
-            if *y >= area.bottom() {
-                return;
-            }
-            if i == 0 && range.start == 0 {
-                buffer.set_stringn(
-                    area.x,
-                    *y,
-                    &zone.label,
-                    usize::from(self.label_width),
-                    Style::new(),
-                );
-            }
-            let name = numbers::name(track, true);
-            let style = context.theme.track(track.kind);
-            let width = usize::from(TRACK_WIDTH);
-            buffer.set_stringn(area.x + self.label_width, *y, name, width, style);
-            let at = (cells_x, *y, self.cells_width);
-            strip::draw(context.theme, &regions[range.clone()], zone.scale, at, buffer);
-            *y += 1;
-        }
+        let name = numbers::name(track, true);
+        let style = context.theme.track(track.kind);
+        let width = usize::from(TRACK_WIDTH);
+        buffer.set_stringn(area.x + self.label_width, y, name, width, style);
+        let at = (cells_x, y, self.cells_width);
+        strip::draw(context.theme, &regions[line.range.clone()], line.zone.scale, at, buffer);
     }
 
     /// Addresses in GiB above the columns of a row.
@@ -196,9 +225,11 @@ impl<'a> Plan<'a> {
                 Scale::Each { stride } => i as u16 * stride,
                 Scale::Density { regions } => (i / regions) as u16,
             };
+            if (i > 0 && !gib.is_multiple_of(4)) || column < free_from {
+                continue;
+            }
             let text = if i == 0 { format!("{gib} GiB") } else { gib.to_string() };
-            let fits = column + text.len() as u16 <= self.cells_width;
-            if (i == 0 || gib.is_multiple_of(4)) && column >= free_from && fits {
+            if column + text.len() as u16 <= self.cells_width {
                 buffer.set_string(x + column, y, &text, context.theme.grey());
                 free_from = column + text.len() as u16 + 2;
             }
@@ -206,8 +237,12 @@ impl<'a> Plan<'a> {
     }
 }
 
+fn first_of_zone(regions: &[RegionCensus], zone: usize) -> usize {
+    regions.partition_point(|r| usize::from(r.zone) < zone)
+}
+
 fn regions_of_zone(regions: &[RegionCensus], zone: usize) -> &[RegionCensus] {
-    let from = regions.partition_point(|r| usize::from(r.zone) < zone);
+    let from = first_of_zone(regions, zone);
     let to = regions.partition_point(|r| usize::from(r.zone) <= zone);
     &regions[from..to]
 }

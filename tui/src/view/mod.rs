@@ -7,9 +7,11 @@ pub mod braille;
 pub mod chart;
 pub mod facts;
 pub mod footer;
+pub mod free_lists;
 pub mod header;
 pub mod help;
 pub mod hit;
+pub mod hosts;
 pub mod map;
 pub mod notes;
 pub mod numbers;
@@ -51,6 +53,7 @@ pub fn render(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let (body, foot) = split_top(rest, rest.height - 1);
     header::draw(context, head, buffer);
     match context.state.ui.view {
+        ViewId::Hosts => hosts::draw(context, body, buffer),
         ViewId::Overview => overview::draw(context, body, buffer),
         ViewId::Regions if context.state.ui.region_open => region::draw(context, body, buffer),
         ViewId::Regions => regions::draw(context, body, buffer),

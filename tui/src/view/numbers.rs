@@ -155,7 +155,7 @@ fn line(
     spare: usize,
 ) -> Line<'static> {
     let theme = context.theme;
-    let stale = if context.state.host().phase.is_stale() { theme.stale() } else { Style::new() };
+    let stale = if context.state.host().is_stale() { theme.stale() } else { Style::new() };
     let name_width = usize::from(NAME_WIDTHS[layout]);
     let name = format!("{:name_width$}", name(track, layout == 2));
     let mut spans = vec![Span::styled(name, theme.track(track.kind).patch(theme.strong()))];

@@ -8,7 +8,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 use super::map::Plan;
-use super::pane::{centred, frame};
+use super::pane::{self, centred, frame};
 use super::{Context, chart, map, notes, numbers, split_top, who};
 
 /// Screens lower than this have no frames.
@@ -26,11 +26,7 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         draw_empty(context, area, buffer);
         return;
     };
-    if area.height < FRAMED_ROWS {
-        draw_small(context, sample, area, buffer);
-    } else {
-        draw_framed(context, sample, area, buffer);
-    }
+    Layout::new(context, sample, area).draw(context, sample, buffer);
 }
 
 /// Nothing is known yet: says why.
@@ -40,53 +36,89 @@ fn draw_empty(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     centred(&text, style, area, buffer);
 }
 
-/// Figures, a note, and what is left for the map.
-fn draw_small(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut Buffer) {
-    // Stale figures must say so: that needs a row before the stock track does.
-    let notice = u16::from(context.state.host().phase.is_stale());
-    let wanted = numbers::rows(Some(sample)).min((area.height / 2).saturating_sub(notice));
-    let (top, rest) = split_top(area, wanted.max(3));
-    numbers::draw(context, sample, top, buffer);
-    let plan = Plan::new(context, sample, area.width, rest.height.saturating_sub(notice));
-    let spare = rest.height.saturating_sub(plan.rows()).clamp(notice, 1);
-    let (note, rest) = split_top(rest, spare);
-    notes::draw(context, note, buffer);
-    plan.draw(context, rest, buffer);
+/// Where everything goes, for one size.
+pub struct Layout<'a> {
+    framed: bool,
+    figures: Rect,
+    note: Rect,
+    /// With its frame.
+    map_pane: Rect,
+    /// The map itself.
+    pub map: (Rect, Plan<'a>),
+    /// The chart with its frame, where it has room.
+    pub chart: Option<Rect>,
+    who: Option<Rect>,
 }
 
-fn draw_framed(context: Context<'_>, sample: &Sample, area: Rect, buffer: &mut Buffer) {
-    let figures = (numbers::rows(Some(sample)) + 2).min(area.height / 3).max(5);
-    let (top, rest) = split_top(area, figures);
-    let inner = frame(context, &numbers::title(context, sample), top, buffer);
-    numbers::draw(context, sample, pad(inner), buffer);
+impl<'a> Layout<'a> {
+    /// Lays out the view.
+    #[must_use]
+    pub fn new(context: Context<'_>, sample: &'a Sample, area: Rect) -> Layout<'a> {
+        if area.height < FRAMED_ROWS {
+            Layout::small(context, sample, area)
+        } else {
+            Layout::framed(context, sample, area)
+        }
+    }
 
-    let note_rows = if area.height >= 34 { 3 } else { 2 };
-    let (note, rest) = split_top(rest, note_rows);
-    notes::draw(context, pad(note), buffer);
+    /// Figures, a note, and what is left for the map.
+    fn small(context: Context<'_>, sample: &'a Sample, area: Rect) -> Layout<'a> {
+        // Stale figures must say so: that needs a row before the stock track does.
+        let notice = u16::from(context.state.host().is_stale());
+        let wanted = numbers::rows(Some(sample)).min((area.height / 2).saturating_sub(notice));
+        let (figures, rest) = split_top(area, wanted.max(3));
+        let plan = Plan::new(context, sample, area.width, rest.height.saturating_sub(notice));
+        let spare = rest.height.saturating_sub(plan.rows()).clamp(notice, 1);
+        let (note, rest) = split_top(rest, spare);
+        let map = (rest, plan);
+        Layout { framed: false, figures, note, map_pane: rest, map, chart: None, who: None }
+    }
 
-    let with_chart = rest.height.saturating_sub(chart::ROWS_MIN);
-    let most = rest.height.saturating_sub(CHART_ROWS).max(with_chart.min(rest.height / 2)).max(4);
-    let plan = Plan::new(context, sample, pad(rest).width.saturating_sub(2), most - 2);
-    let map_rows = (plan.rows() + 2).min(most);
-    let (middle, bottom) = split_top(rest, map_rows);
-    let inner = frame(context, &map::legend(context, plan.per_cell()), middle, buffer);
-    plan.draw(context, pad(inner), buffer);
-    draw_bottom(context, bottom, buffer);
+    fn framed(context: Context<'_>, sample: &'a Sample, area: Rect) -> Layout<'a> {
+        let figure_rows = (numbers::rows(Some(sample)) + 2).min(area.height / 3).max(5);
+        let (figures, rest) = split_top(area, figure_rows);
+        let note_rows = if area.height >= 34 { 3 } else { 2 };
+        let (note, rest) = split_top(rest, note_rows);
+        let with_chart = rest.height.saturating_sub(chart::ROWS_MIN);
+        let most =
+            rest.height.saturating_sub(CHART_ROWS).max(with_chart.min(rest.height / 2)).max(4);
+        let plan = Plan::new(context, sample, pad(rest).width.saturating_sub(2), most - 2);
+        let (map_pane, bottom) = split_top(rest, (plan.rows() + 2).min(most));
+        let map = (pad(pane::inside(map_pane)), plan);
+        let (chart, who) = bottom_panes(bottom);
+        Layout { framed: true, figures, note: pad(note), map_pane, map, chart, who }
+    }
+
+    fn draw(&self, context: Context<'_>, sample: &Sample, buffer: &mut Buffer) {
+        let mut figures = self.figures;
+        if self.framed {
+            figures = pad(frame(context, &numbers::title(context, sample), figures, buffer));
+            let legend = map::legend(context, self.map.1.per_cell());
+            frame(context, &legend, self.map_pane, buffer);
+        }
+        numbers::draw(context, sample, figures, buffer);
+        notes::draw(context, self.note, buffer);
+        self.map.1.draw(context, self.map.0, buffer);
+        if let Some(area) = self.chart {
+            chart::draw(context, area, buffer);
+        }
+        if let Some(area) = self.who {
+            who::draw(context, area, buffer);
+        }
+    }
 }
 
-fn draw_bottom(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
+/// The chart, and the culprits beside it.
+fn bottom_panes(area: Rect) -> (Option<Rect>, Option<Rect>) {
     if area.height < chart::ROWS_MIN {
-        return;
+        return (None, None);
     }
     if area.width < WHO_SCREEN_COLUMNS {
-        chart::draw(context, area, buffer);
-        return;
+        return (Some(area), None);
     }
     let who_width = WHO_COLUMNS.max(area.width / 3);
     let left = Rect { width: area.width - who_width, ..area };
-    let right = Rect { x: left.right(), width: who_width, ..area };
-    chart::draw(context, left, buffer);
-    who::draw(context, right, buffer);
+    (Some(left), Some(Rect { x: left.right(), width: who_width, ..area }))
 }
 
 /// A column of space on both sides.

@@ -29,6 +29,12 @@ pub fn frame(context: Context<'_>, title: &Line<'_>, area: Rect, buffer: &mut Bu
     inner
 }
 
+/// The area inside a frame.
+#[must_use]
+pub fn inside(area: Rect) -> Rect {
+    Block::bordered().inner(area)
+}
+
 /// Puts a line at the first row of an area, cut to its width.
 pub fn put(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
     if area.height > 0 && area.width > 0 {

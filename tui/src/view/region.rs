@@ -12,7 +12,7 @@ use super::blocks::{self, TrackBlocks};
 use super::pane::{centred, frame, put_all};
 use super::regions::in_words;
 use super::theme::{BAR, BAR_EMPTY};
-use super::{Context, split_top};
+use super::{Context, free_lists, split_top};
 use crate::format::{count, cut, gib, pages};
 use crate::state::rows::{self, RegionRow};
 use crate::state::ui::ViewId;
@@ -48,11 +48,31 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
     let history = history(context, row);
     let past = (history.len() as u16).min(HISTORY_ROWS);
     let (middle, bottom) = split_top(rest, rest.height.saturating_sub(past));
+    let middle = draw_free_lists(context, &grids, middle, buffer);
     let (grid, spare) = split_top(middle, grid_rows(&grids, middle));
     blocks::draw(context, &grids, pad_top(grid), buffer);
     let bottom = Rect { y: spare.y, height: spare.height + bottom.height, ..bottom };
     let (_, bottom) = split_top(bottom, bottom.height.saturating_sub(past).min(1));
     put_all(buffer, bottom, history);
+}
+
+/// Draws the free lists where there is room for them beside the pageblocks, or where they are
+/// wanted instead; gives the room that is left.
+fn draw_free_lists(
+    context: Context<'_>,
+    grids: &[TrackBlocks],
+    area: Rect,
+    buffer: &mut Buffer,
+) -> Rect {
+    let lists = free_lists::lines(context, grids, usize::from(area.width));
+    let wanted = lists.len() as u16 + 1;
+    let both = area.height >= wanted + blocks::ROWS_MIN + 1;
+    if lists.is_empty() || !(both || context.state.ui.free_lists) {
+        return area;
+    }
+    let (top, rest) = split_top(area, wanted);
+    put_all(buffer, pad_top(top), lists);
+    rest
 }
 
 /// Rows for the grids: a blank one, a heading, names, and the cells.
@@ -72,8 +92,8 @@ fn title(context: Context<'_>, row: &RegionRow<'_>) -> Line<'static> {
     let (start, end) = region.map_or((0, 0), |r| (r.start.0, r.start.0 + r.span_pages));
     Line::from(vec![
         Span::styled(format!("region at {} GiB", start >> REGION_ORDER), context.theme.strong()),
-        Span::raw(format!("  {}  pfn {start:#x}-{end:#x}  ", row.zone)),
-        Span::styled("up down: neighbours, esc: list", context.theme.grey()),
+        Span::raw(format!("  {}  pfn {start:#x}-{end:#x}  ", row.zone())),
+        Span::styled("up down: neighbours, enter: free lists, esc: list", context.theme.grey()),
     ])
 }
 

@@ -1,6 +1,10 @@
 //! All regions as a list, each in every track.
 
-use fragscope_replay::observe::TrackKind;
+use std::collections::HashMap;
+
+use fragscope_replay::observe::{TaintEvent, TrackKind};
+use fragscope_trace::event::TimeNs;
+use fragscope_trace::page::Pfn;
 use fragscope_trace::region::{RegionCensus, RegionState};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -46,7 +50,8 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         );
         return;
     }
-    let cells = |i: usize| cells(context, &rows[i]);
+    let blamed = last_taints(context, sample.time_ns);
+    let cells = |i: usize| cells(context, &rows[i], &blamed);
     table::draw(context, &COLUMNS, list, rows.len(), cells, inner, buffer);
 }
 
@@ -63,13 +68,15 @@ pub fn title(context: Context<'_>, name: &str, sort: &str) -> Line<'static> {
     Line::from(spans)
 }
 
-fn cells(context: Context<'_>, row: &RegionRow<'_>) -> Vec<Cell> {
-    let mut cells = vec![(row.gib().to_string(), Style::new()), (row.zone.clone(), Style::new())];
+fn cells(context: Context<'_>, row: &RegionRow<'_>, blamed: &LastTaints<'_>) -> Vec<Cell> {
+    let mut cells = vec![(row.gib().to_string(), Style::new()), (row.zone(), Style::new())];
     cells.extend(row.tracks.iter().map(|r| match r {
         Some(region) => in_words(context, region),
         None => (String::new(), Style::new()),
     }));
-    cells.push((blamed(context, row).unwrap_or_default(), Style::new()));
+    let start = row.tracks.iter().flatten().next().map(|r| r.start);
+    let event = start.and_then(|start| blamed.get(&start));
+    cells.push((event.map(|e| by_whom(e)).unwrap_or_default(), Style::new()));
     cells
 }
 
@@ -86,15 +93,18 @@ pub fn in_words(context: Context<'_>, region: &RegionCensus) -> Cell {
     (format!("{} {}{figure}", context.theme.char(glyph), state_name(state)), style)
 }
 
-/// Process and call site of the last taint of the region in the kernel track.
-fn blamed(context: Context<'_>, row: &RegionRow<'_>) -> Option<String> {
-    let host = context.state.host();
-    let now = host.shown()?.time_ns;
-    let start = row.tracks.iter().flatten().next()?.start;
-    let event = host.taints.iter().rev().find(|e| {
-        let here = e.track == TrackKind::Kernel && e.region_start == start;
-        here && e.tainted && e.time_ns <= now
-    })?;
+/// The last taint of each region in the kernel track, by the region's first frame.
+type LastTaints<'a> = HashMap<Pfn, &'a TaintEvent>;
+
+fn last_taints(context: Context<'_>, until_ns: TimeNs) -> LastTaints<'_> {
+    let taints = &context.state.host().taints;
+    let wanted = |e: &&TaintEvent| e.track == TrackKind::Kernel && e.tainted;
+    let until = taints.iter().filter(wanted).take_while(|e| e.time_ns <= until_ns);
+    until.map(|e| (e.region_start, e)).collect()
+}
+
+/// Process and call site.
+fn by_whom(event: &TaintEvent) -> String {
     let comm = event.comm.as_deref().unwrap_or("?");
-    Some(format!("{comm} {}", call_site(&event.stack).unwrap_or_default()))
+    format!("{comm} {}", call_site(&event.stack).unwrap_or_default())
 }

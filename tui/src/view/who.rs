@@ -29,8 +29,8 @@ pub fn draw(context: Context<'_>, area: Rect, buffer: &mut Buffer) {
         let site = width.saturating_sub(4 + 13);
         Line::from(vec![
             Span::styled(format!("{:>3} ", c.taints[0]), theme.tainted()),
-            Span::raw(format!("{:<12} ", cut(&c.cause.comm, 12, theme.ellipsis()))),
-            Span::raw(cut(&c.cause.site, site, theme.ellipsis())),
+            Span::raw(format!("{:<12} ", cut(c.cause.comm, 12, theme.ellipsis()))),
+            Span::raw(cut(c.cause.site, site, theme.ellipsis())),
         ])
     });
     put_all(buffer, inner, lines);

@@ -4,7 +4,7 @@ use fragscope::state::act::Effect;
 use fragscope::view::theme::Theme;
 use ratatui::style::Color;
 
-use crate::made_up::{SMALL, Scene, Shape, press, screen, state, state_with, text};
+use crate::made_up::{self, SMALL, Scene, Shape, press, screen, state, state_with, text};
 
 fn wide(state: &fragscope::state::State) -> String {
     text(state, 120, 40, Theme::default())
@@ -76,10 +76,23 @@ fn a_region_is_opened_and_its_neighbours_are_walked_through() {
 }
 
 #[test]
+fn free_lists_of_a_region_are_seen_at_every_common_size() {
+    let mut state = state(Scene::Live);
+    press(&mut state, "2 down down down down down down down enter");
+    assert!(wide(&state).contains("free blocks by order"), "{}", wide(&state));
+    let small = |state: &_| text(state, 80, 24, Theme::default());
+    assert!(small(&state).contains("pageblocks by address"), "{}", small(&state));
+    press(&mut state, "enter");
+    assert!(small(&state).contains("free blocks by order"), "{}", small(&state));
+    press(&mut state, "enter");
+    assert!(!small(&state).contains("free blocks by order"));
+}
+
+#[test]
 fn the_start_state_is_changed_only_if_there_is_another() {
     let mut live = state(Scene::Live);
     press(&mut live, "b");
-    assert!(wide(&live).contains("only as-found is replayed here"));
+    assert!(wide(&live).contains("only as found is replayed: --start both"), "{}", wide(&live));
     let mut replay = state(Scene::Replay);
     press(&mut replay, "b");
     assert!(wide(&replay).contains("sp/boot"), "{}", wide(&replay));
@@ -162,14 +175,50 @@ fn many_regions_become_a_strip_for_each_zone() {
 }
 
 #[test]
-fn hosts_are_gone_through() {
-    use fragscope::conn::phase::Origin;
-    use fragscope::state::{State, host::Host};
-    let hosts = ["unix:/run/a.sock", "unix:/run/b.sock"].map(|l| Host::new(l, Origin::Socket));
-    let mut state = State::new(hosts.into(), jiff::tz::TimeZone::UTC);
-    assert!(wide(&state).contains("unix:/run/a.sock (1/2)"), "{}", wide(&state));
+fn hosts_are_listed_drilled_into_and_gone_through() {
+    let mut state = made_up::fleet(Scene::Disconnected);
+    let list = wide(&state);
+    assert!(list.contains("3 hosts  1 not connected"), "{list}");
+    assert!(list.contains("lost 12 s ago, retry in 5 s"), "{list}");
+    press(&mut state, "down enter");
+    assert!(wide(&state).contains("db17 (2/3)"), "{}", wide(&state));
+    assert!(wide(&state).contains("showing the last data"), "{}", wide(&state));
     press(&mut state, "H");
-    assert!(wide(&state).contains("unix:/run/b.sock (2/2)"));
+    assert!(wide(&state).contains("db18 (3/3)"));
+    press(&mut state, "esc");
+    assert!(wide(&state).contains("3 hosts"), "back in the list");
+    press(&mut state, "s s / l o s t enter");
+    let lost = wide(&state);
+    assert!(lost.contains("by state") && lost.contains("db17") && !lost.contains("db16"), "{lost}");
+    press(&mut state, "enter");
+    assert!(wide(&state).contains("db17 (2/3)"), "the row, not the position");
+}
+
+#[test]
+fn one_host_needs_no_list() {
+    let mut state = state(Scene::Live);
+    press(&mut state, "0");
+    assert!(wide(&state).contains("there is only one host"));
+    press(&mut state, "x");
+    assert!(!wide(&state).contains("[0]"), "{}", wide(&state));
+}
+
+/// After a reconnection the old data stays until new comes, and says that it is old.
+#[test]
+fn a_reconnection_keeps_the_last_data() {
+    use fragscope::conn::phase::Phase;
+    use fragscope::state::{HostId, host::Update};
+    let mut state = state(Scene::Disconnected);
+    let before = state.host().shown().cloned();
+    let header = state.host().header.clone().expect("it was connected");
+    state.update(HostId(0), Update::Header(header));
+    let since = state.now.uptime;
+    state.update(HostId(0), Update::Phase(Phase::WaitingForSnapshot { since }));
+    assert_eq!(state.host().shown().cloned(), before);
+    assert!(state.host().is_stale());
+    assert!(wide(&state).contains("connected again, waiting for the first snapshot"));
+    press(&mut state, "2 down down down down down down down enter");
+    assert!(wide(&state).contains("pageblocks by address"), "{}", wide(&state));
 }
 
 #[test]
@@ -185,41 +234,87 @@ fn a_command_is_found_by_a_part_of_its_name() {
     assert!(wide(&state).contains("PAUSED"), "first-loss is known by its help as well");
 }
 
-#[test]
-fn clicks_select_and_open_what_lies_under_them() {
-    use fragscope::input::{Action, KeyMap};
-    use fragscope::state::ui::ViewId;
+/// The action of a click at the first place of the screen where `needle` stands, or `dx` columns
+/// and `dy` rows from there.
+fn click(
+    state: &fragscope::state::State,
+    needle: &str,
+    (dx, dy): (u16, u16),
+) -> Option<fragscope::input::Action> {
+    use fragscope::input::KeyMap;
     use fragscope::view::{Context, hit};
     use ratatui::layout::{Position, Rect};
-    let keys = KeyMap::default();
+    let text = wide(state);
+    let rows: Vec<&str> = text.lines().collect();
+    let y = rows.iter().position(|r| r.contains(needle)).expect(needle);
+    let before = rows[y].split(needle).next().expect("a beginning");
+    // The text of a test screen stands in quotes.
+    let x = before.chars().count() as u16 - 1;
+    let context = Context { state, theme: Theme::default(), keys: &KeyMap::default() };
+    hit::action(context, Rect::new(0, 0, 120, 40), Position { x: x + dx, y: y as u16 + dy })
+}
+
+#[test]
+fn clicks_select_and_open_what_lies_under_them() {
+    use fragscope::input::Action;
+    use fragscope::state::ui::ViewId;
     let mut state = state(Scene::Live);
-    let theme = Theme::default();
-    let screen = Rect::new(0, 0, 120, 40);
-    let click = |state: &fragscope::state::State, needle: &str| {
-        let text = text(state, 120, 40, theme);
-        let rows: Vec<&str> = text.lines().collect();
-        let y = rows.iter().position(|r| r.contains(needle)).expect(needle);
-        let before = rows[y].split(needle).next().expect("a beginning");
-        let x = before.chars().count() as u16 - 1;
-        let context = Context { state, theme, keys: &keys };
-        hit::action(context, screen, Position { x, y: y as u16 })
-    };
-    assert_eq!(click(&state, "[2] regions"), Some(Action::View(ViewId::Regions)));
+    assert_eq!(click(&state, "[2] regions", (0, 0)), Some(Action::View(ViewId::Regions)));
     press(&mut state, "2");
-    assert_eq!(click(&state, "  12 node 0 Normal"), Some(Action::Select(12)));
+    assert_eq!(click(&state, "  12 node 0 Normal", (0, 0)), Some(Action::Select(12)));
     state.act(Action::Select(12));
-    assert_eq!(click(&state, "  12 node 0 Normal"), Some(Action::Enter));
-    assert_eq!(click(&state, "by address"), None);
+    assert_eq!(click(&state, "  12 node 0 Normal", (0, 0)), Some(Action::Enter));
+    assert_eq!(click(&state, "by address", (0, 0)), None);
     press(&mut state, "3");
-    assert_eq!(click(&state, "postgres "), Some(Action::Select(1)));
+    assert_eq!(click(&state, "postgres ", (0, 0)), Some(Action::Select(1)));
+    let fleet = made_up::fleet(Scene::Live);
+    assert_eq!(click(&fleet, "db18", (0, 0)), Some(Action::Select(2)));
+}
+
+#[test]
+fn clicks_on_the_map_open_the_region_under_them() {
+    let mut state = state(Scene::Live);
+    press(&mut state, "2 / z enter 1");
+    let opened = |state: &mut fragscope::state::State, needle, at| {
+        let action = click(state, needle, at).expect("a region lies there");
+        state.act(action);
+        let text = wide(state);
+        press(state, "esc 1");
+        text.lines().find(|l| l.contains("region at")).expect("it is open").to_owned()
+    };
+    let gib = |line: &str, gib: u64| line.contains(&format!("region at {gib} GiB"));
+    // Below the addresses there is a row for each track.
+    for row in 1..=3 {
+        let line = opened(&mut state, "16", (0, row));
+        assert!(gib(&line, 16), "{line}");
+    }
+    assert!(gib(&opened(&mut state, "4 GiB", (0, 1)), 4));
+    assert!(gib(&opened(&mut state, "4 GiB", (0, 2)), 4));
+    assert_eq!(click(&state, "node 0 Normal", (0, 0)), None);
+}
+
+#[test]
+fn clicks_on_the_chart_go_to_the_time_under_them() {
+    use fragscope::input::Action;
+    let mut state = state(Scene::Replay);
+    let first = click(&state, "14:03:00", (0, 0)).expect("the axis begins there");
+    state.act(first);
+    assert!(wide(&state).contains("PAUSED at 14:03:"), "{}", wide(&state));
+    let later = click(&state, "14:03:00", (30, 0)).expect("the axis goes on");
+    let (Action::GoTo(first), Action::GoTo(later)) = (first, later) else {
+        panic!("{first:?} and {later:?}");
+    };
+    assert!(later > first + 60_000_000_000);
+    state.act(Action::GoTo(later));
+    assert_eq!(click(&state, "14:03:00", (30, 0)), Some(Action::GoTo(later)), "the axis stays");
 }
 
 /// Whatever the size, nothing panics: the smallest screens show less.
 #[test]
 fn every_size_is_survived() {
-    for scene in Scene::ALL {
-        let mut state = state(scene);
-        for keys in ["1", "2", "enter", "3", "4", "5", "?"] {
+    let fleets = Scene::ALL.map(made_up::fleet);
+    for mut state in Scene::ALL.map(state).into_iter().chain(fleets) {
+        for keys in ["0", "1", "2", "enter", "3", "4", "5", "?"] {
             press(&mut state, keys);
             for (width, height) in
                 [(1, 1), (10, 3), (20, 5), (33, 7), (60, 12), (109, 18), (300, 90)]

@@ -10,12 +10,13 @@ use fragscope::input::KeyMap;
 use fragscope::state::act::Typed;
 use fragscope::state::clock::Now;
 use fragscope::state::host::{Host, SnapshotNote, Update};
+use fragscope::state::ui::ViewId;
 use fragscope::state::{HostId, State};
 use fragscope::view::theme::Theme;
 use fragscope::view::{Context, render};
 use fragscope_replay::observe::{
-    AgentCost, BlockCensus, BlockChanges, Divergence, EventTotals, Placement, Sample, StartState,
-    TaintEvent, TrackKind, TrackSample,
+    AgentCost, BlockCensus, BlockChanges, Divergence, EventTotals, FreeBlocks, Placement, Sample,
+    StartState, TaintEvent, TrackKind, TrackSample,
 };
 use fragscope_trace::event::LossCause;
 use fragscope_trace::gfp::Gfp;
@@ -242,6 +243,7 @@ fn blocks_of(track: &TrackSample) -> BlockChanges {
                     free_pages: 512 - tainting_pages - movable_pages,
                     movable_pages,
                     tainting_pages,
+                    free_blocks: free_blocks(512 - tainting_pages - movable_pages),
                 },
             ));
         }
@@ -249,6 +251,13 @@ fn blocks_of(track: &TrackSample) -> BlockChanges {
     blocks.sort_by_key(|(block, _)| *block);
     blocks.dedup_by_key(|(block, _)| *block);
     BlockChanges { kind: track.kind, start: track.start, blocks }
+}
+
+/// Blocks of so many pages, as few as can be.
+fn free_blocks(pages: u16) -> FreeBlocks {
+    let mut free = FreeBlocks::default();
+    (0..=9).filter(|order| pages >> order & 1 == 1).for_each(|order| free.add(order));
+    free
 }
 
 fn taints(machine: &Machine) -> Vec<TaintEvent> {
@@ -280,6 +289,7 @@ fn taints(machine: &Machine) -> Vec<TaintEvent> {
             comm: Some(comm.to_owned()),
             pid: 4711,
             cgroup: 1234,
+            cgroup_path: Some("/system.slice/web.service".to_owned()),
             stack: vec![
                 "allocate_slab+0x66".to_owned(),
                 "___slab_alloc+0x3c1".to_owned(),
@@ -346,10 +356,39 @@ pub(crate) fn state_with(scene: Scene, shape: Shape) -> State {
     }
     news.push(Update::Phase(phase(scene)));
     news.into_iter().for_each(|update| state.update(HostId(0), update));
+    state.tick(now());
+    state
+}
+
+/// Three hosts, the second of them in that scene.
+pub(crate) fn fleet(scene: Scene) -> State {
+    let labels = ["unix:/run/db16.sock", "unix:/run/db17.sock", "unix:/run/db18.sock"];
+    let hosts = labels.map(|label| Host::new(label, Origin::Socket)).into();
+    let mut state = State::new(hosts, TimeZone::UTC);
+    let mut tell = |host: usize, name: &str, scene: Scene, shape: Shape| {
+        if scene != Scene::Empty {
+            for mut update in history(scene, shape) {
+                if let Update::Snapshot(_, machine) = &mut update {
+                    *machine =
+                        Arc::new(Machine { hostname: name.to_owned(), ..(**machine).clone() });
+                }
+                state.update(HostId(host), update);
+            }
+        }
+        state.update(HostId(host), Update::Phase(phase(scene)));
+    };
+    tell(0, "db16", Scene::Live, Shape { normal_gib: 60, ..SMALL });
+    tell(1, "db17", scene, Shape { lost: scene == Scene::Lost, ..SMALL });
+    tell(2, "db18", Scene::Live, Shape { normal_gib: 12, from_boot: false, ..SMALL });
+    state.ui.view = ViewId::Hosts;
+    state.tick(now());
+    state
+}
+
+fn now() -> Now {
     let wall = Timestamp::from_nanosecond(i128::from(STARTED_UNIX_NS) + 600_600_000_000)
         .expect("in range");
-    state.tick(Now { uptime: Duration::from_millis(600_600), wall });
-    state
+    Now { uptime: Duration::from_millis(600_600), wall }
 }
 
 fn phase(scene: Scene) -> Phase {
@@ -375,14 +414,17 @@ fn history(scene: Scene, shape: Shape) -> Vec<Update> {
     };
     let mut news = vec![
         Update::Header(Arc::new(header(&machine))),
+        Update::LeftOut((!shape.from_boot).then(|| "--start both shows more".to_owned())),
         Update::Snapshot(note, Arc::new(machine.clone())),
         Update::Taints(taints(&machine)),
     ];
-    let samples = (0..=SECONDS).step_by(2).map(|s| sample(&machine, shape, s));
+    // Few of what is large.
+    let step = if shape.normal_gib < 500 { 2 } else { 100 };
+    let samples = (0..=SECONDS).step_by(step).map(|s| sample(&machine, shape, s));
     news.extend(samples.map(|s| Update::Sample(Arc::new(s))));
     let last = sample(&machine, shape, SECONDS);
     let blocks = last.tracks.iter().filter(|_| shape.normal_gib < 100).map(blocks_of).collect();
-    news.insert(2, Update::Blocks(STARTED_NS, blocks));
+    news.insert(3, Update::Blocks(STARTED_NS, blocks));
     if scene == Scene::Replay {
         news.push(Update::Progress(1.0));
         news.push(Update::End(Arc::new(End {

@@ -30,6 +30,18 @@ fn check(view: &str, keys: &str) {
     }
 }
 
+#[test]
+fn hosts() {
+    for scene in Scene::ALL {
+        let mut state = made_up::fleet(scene);
+        press(&mut state, "down");
+        for (width, height) in SIZES {
+            let name = format!("hosts-{}-{width}x{height}", scene.name());
+            insta::assert_snapshot!(name, text(&state, width, height, Theme::default()));
+        }
+    }
+}
+
 macro_rules! views {
     ($($name:ident: $index:expr,)*) => {$(
         #[test]
