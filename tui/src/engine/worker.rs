@@ -260,6 +260,8 @@ impl Worker {
             let building = replay.tracks.is_building()?;
             if building != std::mem::replace(&mut replay.building, building) {
                 self.outbox.send(Update::Building(building))?;
+                // Where no event follows, these tracks would not be seen.
+                ask(&mut replay.tracks, self.settings.live)?;
             }
         }
         if let Some(share) = progress {

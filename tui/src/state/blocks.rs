@@ -239,7 +239,7 @@ mod tests {
         let mut free_blocks = FreeBlocks::default();
         (0..10).filter(|o| free_pages >> o & 1 == 1).for_each(|o| free_blocks.add(o));
         let migratetype = Migratetype::from_index(usize::from(free_pages % 7));
-        let content = if free_pages % 3 == 0 { Content::Free } else { Content::Slab };
+        let content = if free_pages.is_multiple_of(3) { Content::Free } else { Content::Slab };
         let cached = free_pages % 2;
         BlockCensus {
             migratetype,

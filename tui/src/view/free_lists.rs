@@ -20,7 +20,7 @@ struct Widths {
 }
 
 const WIDE: Widths = Widths { name: 15, kind: 13, order: 6, sum: 10 };
-const NARROW: Widths = Widths { name: 7, kind: 12, order: 5, sum: 9 };
+const NARROW: Widths = Widths { name: 7, kind: 13, order: 5, sum: 8 };
 
 impl Widths {
     fn total(self) -> usize {
@@ -63,7 +63,7 @@ fn heading(context: Context<'_>, widths: Widths) -> Line<'static> {
     let orders: String = (0..ORDERS).map(|order| format!("{order:>0$}", widths.order)).collect();
     Line::from(vec![
         Span::styled(format!("{title:<first$}"), context.theme.strong()),
-        Span::styled(format!("{orders}{:>1$}", "together", widths.sum), context.theme.grey()),
+        Span::styled(format!("{orders}{:>1$}", "sum", widths.sum), context.theme.grey()),
     ])
 }
 

@@ -66,7 +66,7 @@ fn draw_free_lists(
 ) -> Rect {
     let lists = free_lists::lines(context, grids, usize::from(area.width));
     let wanted = lists.len() as u16 + 1;
-    let both = area.height >= wanted + blocks::ROWS_MIN + 1;
+    let both = area.height > wanted + blocks::ROWS_MIN;
     if lists.is_empty() || !(both || context.state.ui.free_lists) {
         return area;
     }

@@ -4,11 +4,8 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::{Line, Span};
 
 use super::Context;
-use super::pane::put;
-use crate::format::cut;
 use crate::state::lists::ListState;
 
 /// A column.
@@ -63,13 +60,13 @@ pub fn draw(
         return;
     }
     let widths = widths(columns, area.width);
-    let heading = columns.iter().map(|c| (c.title.to_owned(), context.theme.grey())).collect();
-    put(buffer, area, &line(context, columns, &widths, heading));
+    let heading = columns.iter().map(|c| (c.title, context.theme.grey()));
+    draw_cells(context, columns, &widths, heading, area, buffer);
     let body = Rect { y: area.y + 1, height: area.height - 1, ..area };
     let top = list.scroll(rows, usize::from(body.height));
     let selected = list.selected.min(rows.saturating_sub(1));
     for (at, index) in body.rows().zip(top..rows) {
-        put(buffer, at, &line(context, columns, &widths, row(index)));
+        draw_cells(context, columns, &widths, row(index), at, buffer);
         if index == selected {
             buffer.set_style(at, context.theme.selected());
         }
@@ -92,25 +89,35 @@ fn widths(columns: &[Column], total: u16) -> Vec<u16> {
     columns.iter().map(|c| if shown(c) { width(c) } else { 0 }).collect()
 }
 
-fn line(
+/// Draws the cells of a row where their columns are; what is too long ends in an ellipsis.
+fn draw_cells(
     context: Context<'_>,
     columns: &[Column],
     widths: &[u16],
-    cells: Vec<Cell>,
-) -> Line<'static> {
-    let mut spans = Vec::new();
+    cells: impl IntoIterator<Item = (impl AsRef<str>, Style)>,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let mut x = area.x;
     for ((column, width), (text, style)) in columns.iter().zip(widths).zip(cells) {
-        let width = usize::from(*width);
+        let width = usize::from((*width).min(area.right().saturating_sub(x)));
         if width == 0 {
             continue;
         }
-        let text = cut(&text, width, context.theme.ellipsis());
-        let padded =
-            if column.right { format!("{text:>width$}") } else { format!("{text:<width$}") };
-        spans.push(Span::styled(padded, style));
-        spans.push(Span::raw(" "));
+        let text = text.as_ref();
+        let long = text.chars().count();
+        let before = if column.right { width.saturating_sub(long) } else { 0 };
+        let at = x + before as u16;
+        if long <= width {
+            buffer.set_stringn(at, area.y, text, width, style);
+        } else {
+            let ellipsis = context.theme.ellipsis();
+            let kept = width.saturating_sub(ellipsis.chars().count());
+            buffer.set_stringn(at, area.y, text, kept, style);
+            buffer.set_stringn(at + kept as u16, area.y, ellipsis, width - kept, style);
+        }
+        x += width as u16 + 1;
     }
-    Line::from(spans)
 }
 
 #[cfg(test)]

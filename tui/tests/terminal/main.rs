@@ -40,7 +40,8 @@ fn it_starts_shows_the_recording_and_quits() {
 fn a_lost_connection_is_said_and_mended() {
     let dir = tempfile::tempdir().expect("a directory");
     let (trace, socket) = (dir.path().join("small.fst"), dir.path().join("agent.sock"));
-    recording::write(&trace);
+    // Without an end, or the program would not wait for the connection to break.
+    drop(recording::write_open(&trace));
     let bytes = std::fs::read(&trace).expect("just written");
     let listener = UnixListener::bind(&socket).expect("a socket");
     let mut command = Command::new(env!("CARGO_BIN_EXE_fragscope"));

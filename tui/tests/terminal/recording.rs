@@ -17,7 +17,7 @@ const BASE: u64 = 2 * REGION_PAGES;
 const REGIONS: u64 = 4;
 
 /// Three seconds of a machine with four regions: one holds slab, one is half full, two are free.
-pub(crate) fn write(path: &Path) {
+pub(crate) fn write_open(path: &Path) -> TraceWriter<std::fs::File> {
     let machine = machine();
     let header = Header {
         recorder: "test".to_owned(),
@@ -33,13 +33,18 @@ pub(crate) fn write(path: &Path) {
     for tenth in 1..=30 {
         writer.events(&events(START_NS + tenth * 100_000_000)).expect("written");
     }
+    writer
+}
+
+/// The same, closed in order.
+pub(crate) fn write(path: &Path) {
     let end = End {
         reason: EndReason::Generated,
         time_ns: START_NS + 3_000_000_000,
         closing_snapshot: false,
         totals: Totals::default(),
     };
-    writer.end(&end).expect("written");
+    write_open(path).end(&end).expect("written");
 }
 
 fn machine() -> Machine {
