@@ -3,7 +3,8 @@
 //! * [`bpf`]: loads the programs, probes what the kernel admits;
 //! * [`ring`], [`merge`]: from the programs' records to one order of events;
 //! * [`live`]: a tracing session: threads, queues, a stream of frames;
-//! * [`object`]: the BPF objects themselves; [`priority`]: of threads;
+//! * [`object`]: the BPF objects themselves; [`priority`]: of threads; [`heap`]: memory that is
+//!   kept for the next snapshot;
 //! * [`btf`]: names, sizes and offsets of the kernel's types;
 //! * [`cost`]: what tracing adds to each allocation and free;
 //! * [`probe_1g`]: how many 1 GiB pages the kernel really gives;
@@ -16,6 +17,7 @@
 pub mod bpf;
 pub mod btf;
 pub mod cost;
+pub mod heap;
 pub mod live;
 pub mod machine;
 pub mod merge;

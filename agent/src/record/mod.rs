@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 use fragscope_agent::live::{Control, LiveAgent, LiveOptions};
-use fragscope_agent::{priority, snapshots};
+use fragscope_agent::{heap, priority, snapshots};
 use fragscope_trace::causes;
 use fragscope_trace::header::EndReason;
 use fragscope_trace::writer::WriteError;
@@ -39,6 +39,7 @@ const ABANDON_FILE_TIME: Duration = Duration::from_millis(500);
 
 /// Runs the subcommand.
 pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
+    heap::keep_freed();
     let signals = signals::catch().context("cannot catch signals")?;
     let output = Output::open(&args.output)?;
     let command: Vec<String> =

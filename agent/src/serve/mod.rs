@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{bounded, never, select};
 use fragscope_agent::live::{LiveAgent, LiveOptions};
-use fragscope_agent::{priority, snapshots};
+use fragscope_agent::{heap, priority, snapshots};
 use fragscope_trace::header::EndReason;
 
 use self::hub::Hub;
@@ -27,6 +27,7 @@ const ABANDON_TIME: Duration = Duration::from_millis(55);
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
+    heap::keep_freed();
     let signals = signals::catch().context("cannot catch signals")?;
     // Before tracing starts: an unusable address is the more likely mistake.
     let socket = Socket::bind(args.listen.path())?;
