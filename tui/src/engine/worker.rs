@@ -46,6 +46,8 @@ const RECORDED_SAMPLE_NS: u64 = 100_000_000;
 /// How long samples of a recording are so close; after that there is one a second.
 const FINE_NS: u64 = 60_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
+/// Time between looks at tracks that a recording waits for.
+const BUILDING_POLL: Duration = Duration::from_millis(2);
 /// Samples of a recording that tracks may owe before it is read on.
 const ASKED_MAX: usize = 4;
 
@@ -143,17 +145,48 @@ impl Replay {
         if !live && self.tracks.time_ns() >= self.fine_until_ns {
             self.sampled.widen(SECOND_NS);
         }
-        self.sampled.feed_events(batch, &mut self.tracks, |tracks| {
+        let streaming = &mut self.streaming;
+        let batch = self.sampled.feed_events(batch, &mut self.tracks, |tracks| {
+            begin_streaming(streaming, tracks, live, outbox)?;
             ask(tracks, live)?;
             settle(tracks, live, outbox)
-        })
+        })?;
+        begin_streaming(streaming, &mut self.tracks, live, outbox)?;
+        Ok(batch)
     }
+}
+
+/// Shows the kernel's track as soon as it stands: policy tracks take a while to be built. A
+/// recording waits for them then, so that what is seen of it does not depend on how long it takes.
+fn begin_streaming(
+    streaming: &mut bool,
+    tracks: &mut Observatory,
+    live: bool,
+    outbox: &mut Outbox,
+) -> Result<(), Stop> {
+    if *streaming || is_opening(tracks) {
+        return Ok(());
+    }
+    *streaming = true;
+    outbox.send(Update::Sample(Arc::new(tracks.sample_with(&[]))))?;
+    outbox.send(Update::Phase(Phase::Streaming))?;
+    if !live {
+        outbox.send(Update::Building(true))?;
+        while tracks.is_building()? {
+            thread::sleep(BUILDING_POLL);
+        }
+        outbox.send(Update::Building(false))?;
+    }
+    Ok(())
+}
+
+fn is_opening(tracks: &Observatory) -> bool {
+    matches!(tracks.stage(), Stage::WaitingForSnapshot | Stage::WaitingForEvents)
 }
 
 /// Asks for a sample; not of a live host that still owes one, whose events would have to wait.
 fn ask(tracks: &mut Observatory, live: bool) -> Result<(), ReplayError> {
-    let opening = matches!(tracks.stage(), Stage::WaitingForSnapshot | Stage::WaitingForEvents);
-    if opening || (live && tracks.asked() > 0) { Ok(()) } else { tracks.ask() }
+    if is_opening(tracks) || (live && tracks.asked() > 0) { Ok(()) } else { tracks.ask() }
 }
 
 impl Worker {
@@ -242,14 +275,6 @@ impl Worker {
                 None
             }
         };
-        let opening = [Stage::WaitingForSnapshot, Stage::WaitingForEvents];
-        if !replay.streaming && !opening.contains(&replay.tracks.stage()) {
-            replay.streaming = true;
-            // Policy tracks take a while to be built; the kernel's is there at once.
-            let kernel_only = replay.tracks.sample_with(&[]);
-            self.outbox.send(Update::Sample(Arc::new(kernel_only)))?;
-            self.outbox.send(Update::Phase(Phase::Streaming))?;
-        }
         Ok(batch)
     }
 
