@@ -31,9 +31,9 @@ def make_traces(into: Path) -> None:
     for number in range(HOSTS):
         folder = into / f"host=db{number:02}" / "start=2026-01-01T00:00:00Z"
         folder.mkdir(parents=True)
-        workload, memory_gib = ("headline-16g", "half-used")[number % 2], 2 + number % 3
+        workload, memory_gib = ("headline-16g", "half-used")[number % 2], 2 + number % 2
         subprocess.run(
-            [PROGRAM, "synth", "--workload", workload, "--memory", f"{memory_gib}G", "--duration", "1s", "--rate", str(4 * memory_gib),
+            [PROGRAM, "synth", "--workload", workload, "--memory", f"{memory_gib}G", "--duration", "0.5s", "--rate", str(4 * memory_gib),
              "--seed", str(number + 1), "--output", str(folder / "trace.fst")],
             check=True, capture_output=True,
         )
