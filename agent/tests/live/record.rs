@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Trace, agent, storm_command, trace_path, turn};
+use crate::common::{Trace, agent, storm, storm_command, trace_path, turn};
 use fragscope_trace::event::PageEventKind;
 use fragscope_trace::header::EndReason;
 use fragscope_trace::snapshot::SnapshotRole;
@@ -80,9 +80,12 @@ fn snapshots_at_an_interval_and_movements_between_lists_are_recorded_on_request(
     let (_dir, path) = trace_path();
     let mut command = agent();
     command.args(["record", "--json", "--snapshot-every", "100ms", "--close-timeout", "60s"]);
-    command.args(["--buddy-events", "--output"]).arg(&path);
-    storm_command(&mut command, "record::storm_for_another_process", 12, 64);
-    let output = command.output().unwrap();
+    command.args(["--buddy-events", "--duration", "5s", "--output"]).arg(&path);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    await_beginning(&path);
+    // Per-CPU lists may hold all that a storm frees; each second that follows they hold less.
+    storm(12, 64);
+    let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let trace = Trace::read(&path);
     assert_eq!(summary(&output)["snapshots"], trace.snapshots.len());
@@ -126,13 +129,18 @@ fn endless(path: &Path, more: &[&str]) -> Child {
     let mut command = agent();
     command.args(["record", "--json", "--output"]).arg(path).args(more);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    await_beginning(path);
+    child
+}
+
+/// Waits for the header, and the opening snapshot if there is one.
+fn await_beginning(path: &Path) {
     let begun = Instant::now();
-    // Header, and opening snapshot if there is one, are more than this.
+    // They are more than this.
     while std::fs::metadata(path).map_or(0, |m| m.len()) < 20_000 {
         assert!(begun.elapsed() < Duration::from_secs(60), "no trace after 60 s");
         std::thread::sleep(Duration::from_millis(20));
     }
-    child
 }
 
 fn signal(child: &Child, signal: Signal) {
