@@ -144,6 +144,8 @@ mod tests {
             let value = match column.get(row).unwrap() {
                 AnyValue::Null => return None,
                 AnyValue::String(text) => Value::from(text),
+                // What the only row of a table has.
+                AnyValue::StringOwned(text) => Value::from(text.as_str()),
                 AnyValue::Boolean(b) => Value::from(b),
                 number => Value::from(number.extract::<u64>().unwrap()),
             };
