@@ -1,7 +1,8 @@
 //! What can be typed: arguments as they stand, without any access to the host.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -46,9 +47,31 @@ pub(crate) enum Command {
 /// How to serve.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: unix:PATH
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
-    pub(crate) listen: Address,
+    /// Where to listen: unix:PATH, or tls:IP:PORT; may be given several times
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, required = true)]
+    pub(crate) listen: Vec<Address>,
+    /// Permissions of the Unix socket's file. Whoever can connect must also be root, the user of
+    /// this program, or allowed below
+    #[arg(long, value_name = "OCTAL", default_value = "0600", value_parser = parse_mode)]
+    pub(crate) socket_mode: u32,
+    /// A user, by number, who may follow over the Unix socket; may be given several times
+    #[arg(long, value_name = "UID")]
+    pub(crate) allow_uid: Vec<u32>,
+    /// A group, by number, whose members may follow over the Unix socket; may be given several times
+    #[arg(long, value_name = "GID")]
+    pub(crate) allow_gid: Vec<u32>,
+    /// With tls: the certificate (PEM) that this agent shows
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// With tls: the private key (PEM) of that certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// With tls: the authorities (PEM) of clients' certificates; nobody else is served
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Clients that are served at once
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) max_clients: usize,
     /// Take a snapshot at this interval (each new client gets one anyway)
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) snapshot_every: Option<Duration>,
@@ -67,20 +90,29 @@ pub(crate) struct DoctorArgs {
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address(PathBuf);
-
-impl Address {
-    /// The socket's path.
-    #[must_use]
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
+pub(crate) enum Address {
+    /// At a path.
+    Unix(PathBuf),
+    /// On the network.
+    Tls(SocketAddr),
 }
 
 fn parse_address(text: &str) -> Result<Address, String> {
-    match text.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => Ok(Address(PathBuf::from(path))),
-        _ => Err("expected unix:PATH, for example unix:/run/fragscope.sock".to_owned()),
+    let expected = "expected unix:PATH, for example unix:/run/fragscope.sock, or tls:IP:PORT, for \
+                    example tls:0.0.0.0:9469";
+    let parsed = match text.split_once(':') {
+        Some(("unix", path)) if !path.is_empty() => Some(Address::Unix(PathBuf::from(path))),
+        Some(("tls", address)) => address.parse().ok().map(Address::Tls),
+        _ => None,
+    };
+    parsed.ok_or_else(|| expected.to_owned())
+}
+
+/// Permissions as octal digits: `0600`.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("expected octal permissions from 0 to 0777, as in 0660".to_owned()),
     }
 }
 
@@ -202,6 +234,26 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn there_is_no_address_without_authentication() {
+        let unix = Address::Unix("/run/s".into());
+        assert_eq!(parse_address("unix:/run/s"), Ok(unix));
+        let tls = Address::Tls(SocketAddr::from(([0, 0, 0, 0], 9469)));
+        assert_eq!(parse_address("tls:0.0.0.0:9469"), Ok(tls));
+        assert!(parse_address("tls:[::1]:9469").is_ok());
+        for bad in ["", "unix:", "tls:", "tls:9469", "tls:host", "tcp:1.2.3.4:5", "/run/s"] {
+            assert!(parse_address(bad).unwrap_err().contains("unix:PATH"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        assert_eq!(parse_mode("0660"), Ok(0o660));
+        for bad in ["", "0888", "1777", "rw"] {
+            assert!(parse_mode(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

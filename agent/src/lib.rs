@@ -9,7 +9,8 @@
 //! * [`cost`]: what tracing adds to each allocation and free;
 //! * [`probe_1g`]: how many 1 GiB pages the kernel really gives;
 //! * [`machine`], [`proc`]: geometry and settings of the host;
-//! * [`snapshot`]: the state of every page frame.
+//! * [`snapshot`]: the state of every page frame;
+//! * [`tls`]: certificates of agents and of those who follow them.
 //!
 //! This crate knows nothing of allocators, analyses or screens: it is what runs on production
 //! hosts.
@@ -28,3 +29,4 @@ pub mod proc;
 pub mod ring;
 pub mod snapshot;
 pub mod snapshots;
+pub mod tls;

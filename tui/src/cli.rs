@@ -29,9 +29,22 @@ pub struct Cli {
     #[arg(value_name = "TRACE", conflicts_with = "connect")]
     pub trace: Option<PathBuf>,
 
-    /// Show a remote agent (fragscope-agent serve), for example unix:/run/fragscope.sock
+    /// Show a remote agent (fragscope-agent serve), for example unix:/run/fragscope.sock or
+    /// tls:db17:9469; may be given several times
     #[arg(long, value_name = "ADDRESS")]
     pub connect: Vec<Address>,
+
+    /// With tls: the authorities (PEM) of agents' certificates
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// With tls: the certificate (PEM) to show to agents
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// With tls: the private key (PEM) of that certificate
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
 
     /// Print one comparison and exit, without a terminal
     #[arg(long)]

@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use fragscope_agent::tls;
 use fragscope_replay::bundled;
 use fragscope_trace::causes;
 use jiff::tz::TimeZone;
 
 use crate::cli::Cli;
+use crate::conn::address::Address;
 use crate::conn::local::Local;
 use crate::conn::phase::Origin;
 use crate::conn::recording::{self, Recording};
 use crate::conn::socket::Socket;
 use crate::conn::source::Source;
+use crate::conn::wire::Identity;
 use crate::epoch::Epoch;
 use crate::state::State;
 use crate::state::host::Host;
@@ -35,9 +38,10 @@ pub struct Opened {
 /// If what was asked for by name can't be opened.
 pub fn open(cli: &Cli, epoch: Epoch) -> Result<Vec<Opened>> {
     if !cli.connect.is_empty() {
-        let socket = |address: &crate::conn::address::Address| Opened {
+        let identity = identity(cli)?;
+        let socket = |address: &Address| Opened {
             host: Host::new(address.to_string(), Origin::Socket),
-            source: Box::new(Socket::new(address.clone(), epoch)),
+            source: Box::new(Socket::new(address.clone(), identity.clone(), epoch)),
         };
         return Ok(cli.connect.iter().map(socket).collect());
     }
@@ -53,6 +57,21 @@ pub fn open(cli: &Cli, epoch: Epoch) -> Result<Vec<Opened>> {
         None => local_or_bundled()?,
     };
     Ok(vec![opened])
+}
+
+/// What agents on the network are shown, if any are to be connected to.
+fn identity(cli: &Cli) -> Result<Option<Identity>> {
+    if !cli.connect.iter().any(|address| matches!(address, Address::Tls { .. })) {
+        return Ok(None);
+    }
+    let (Some(cert), Some(key), Some(ca)) = (&cli.tls_cert, &cli.tls_key, &cli.tls_ca) else {
+        bail!(
+            "a tls address takes --tls-ca, --tls-cert and --tls-key: agents serve nobody without \
+               a certificate"
+        );
+    };
+    let files = tls::Files { cert: cert.clone(), key: key.clone(), ca: ca.clone() };
+    Ok(Some(tls::client(&files)?))
 }
 
 fn local_or_bundled() -> Result<Opened> {

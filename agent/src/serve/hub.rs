@@ -1,6 +1,6 @@
 //! From one stream of frames to many clients: each frame is encoded once.
 
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
@@ -10,27 +10,25 @@ use fragscope_trace::frame::Frame;
 use fragscope_trace::header::Header;
 use fragscope_trace::writer::{TraceWriter, WriteError};
 
-use super::client::{Client, Frames, Refusal};
+use super::census::{Census, Refusal};
+use super::client::{Client, Frames, NoMore};
+use super::connection::Connection;
 
 /// A client waits this long for its snapshot; then it gets events without.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(35);
 /// Clients get this long for the last frames.
 const LAST_FRAMES: Duration = Duration::from_millis(50);
-
-/// What came of serving.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Served {
-    /// Clients that came.
-    pub(super) clients: u64,
-    /// Clients dropped because they were too slow.
-    pub(super) dropped: u64,
-}
+/// Time between two snapshots for clients: those that come sooner share the next. Coming again and
+/// again must not keep the host busy with snapshots.
+const SNAPSHOT_REST: Duration = Duration::from_secs(2);
 
 /// The state of the serving thread.
 pub(super) struct Hub {
     control: Control,
     recycler: Recycler,
-    joined: Receiver<UnixStream>,
+    joined: Receiver<Connection>,
+    census: Arc<Census>,
+    clients_max: usize,
     /// Encodes; its output is taken out after each frame.
     writer: Option<TraceWriter<Vec<u8>>>,
     header: Frames,
@@ -40,31 +38,41 @@ pub(super) struct Hub {
     /// Every writing thread holds a sender; all gone means all have ended.
     writing: Sender<()>,
     ended: Receiver<()>,
-    served: Served,
+    /// When a snapshot was last ordered, and whether it is still to come.
+    ordered: Option<Instant>,
+    is_awaited: bool,
 }
 
 impl Hub {
     /// A hub, and where to send the connections of clients.
-    pub(super) fn new(control: Control, recycler: Recycler) -> (Hub, Sender<UnixStream>) {
+    pub(super) fn new(
+        control: Control,
+        recycler: Recycler,
+        census: Arc<Census>,
+        clients_max: usize,
+    ) -> (Hub, Sender<Connection>) {
         let (tx, joined) = unbounded();
         let (writing, ended) = bounded(0);
         let hub = Hub {
             control,
             recycler,
             joined,
+            census,
+            clients_max,
             writer: None,
             header: Frames::from([]),
             waiting: Vec::new(),
             clients: Vec::new(),
             writing,
             ended,
-            served: Served::default(),
+            ordered: None,
+            is_awaited: false,
         };
         (hub, tx)
     }
 
     /// Serves until the stream ends.
-    pub(super) fn run(mut self, frames: &Receiver<Frame>) -> Result<Served, String> {
+    pub(super) fn run(mut self, frames: &Receiver<Frame>) -> Result<(), String> {
         let joined = self.joined.clone();
         loop {
             select! {
@@ -72,25 +80,43 @@ impl Hub {
                     Ok(frame) => self.pass_on(frame).map_err(|error| error.to_string())?,
                     Err(_) => break,
                 },
-                recv(joined) -> stream => {
-                    if let Ok(stream) = stream {
-                        self.admit(stream);
+                recv(joined) -> connection => {
+                    if let Ok(connection) = connection {
+                        self.admit(connection);
                     }
                 }
             }
+            self.order_snapshot();
+            self.census.set_connected(self.clients.len() + self.waiting.len());
         }
         self.hang_up();
-        Ok(self.served)
+        Ok(())
     }
 
-    fn admit(&mut self, stream: UnixStream) {
-        match Client::start(stream, self.writing.clone()) {
+    fn admit(&mut self, connection: Connection) {
+        if self.clients.len() + self.waiting.len() >= self.clients_max {
+            let detail = format!("at most {} clients are served", self.clients_max);
+            self.census.refuse(Refusal::Full, connection.peer(), &detail);
+            return;
+        }
+        match Client::start(connection, self.writing.clone()) {
             Ok(client) => {
-                self.served.clients += 1;
+                self.census.admit();
+                log::info!("{} follows, beside {}", client.peer(), self.census.connected());
                 self.waiting.push((client, Instant::now()));
-                self.control.snapshot();
             }
             Err(error) => log::warn!("a client could not be served: {error}"),
+        }
+    }
+
+    /// Orders a snapshot for those who wait, one for all of them. Whoever comes before it is passed
+    /// on gets it, too.
+    fn order_snapshot(&mut self) {
+        let is_rested = self.ordered.is_none_or(|at| at.elapsed() >= SNAPSHOT_REST);
+        if !self.waiting.is_empty() && !self.is_awaited && is_rested {
+            self.control.snapshot();
+            self.ordered = Some(Instant::now());
+            self.is_awaited = true;
         }
     }
 
@@ -98,11 +124,14 @@ impl Hub {
         match frame {
             Frame::Header(header) => self.begin(&header)?,
             Frame::Snapshot(snapshot) => {
+                self.is_awaited = false;
                 let frames = self.encode(|writer| writer.snapshot(&snapshot))?;
                 self.start_waiting(|_| true);
                 self.broadcast(&frames);
             }
             Frame::Events(batch) => {
+                // A snapshot that failed is never passed on.
+                self.is_awaited &= self.ordered.is_some_and(|at| at.elapsed() < SNAPSHOT_PATIENCE);
                 self.start_waiting(|since| since.elapsed() > SNAPSHOT_PATIENCE);
                 if !self.clients.is_empty() {
                     let frames = self.encode(|writer| writer.events(&batch))?;
@@ -150,14 +179,16 @@ impl Hub {
     }
 
     fn broadcast(&mut self, frames: &Frames) {
-        let served = &mut self.served;
+        let census = &self.census;
         self.clients.retain(|client| match client.send(frames) {
             Ok(()) => true,
-            Err(Refusal::Gone) => false,
-            Err(Refusal::Slow) => {
+            Err(NoMore::Gone) => {
+                log::info!("{} has gone", client.peer());
+                false
+            }
+            Err(NoMore::Slow) => {
                 client.hang_up();
-                served.dropped += 1;
-                log::warn!("a client was dropped: it was too slow ({} so far)", served.dropped);
+                census.refuse(Refusal::Slow, client.peer(), "it takes too little");
                 false
             }
         });

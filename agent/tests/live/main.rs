@@ -1,9 +1,11 @@
 //! Tests that trace the running kernel. Without the rights to load BPF programs they print that
 //! they were skipped.
 
+mod access;
 mod common;
 mod cost;
 mod faults;
+mod pki;
 mod probe_1g;
 mod record;
 mod serve;

@@ -1,5 +1,6 @@
 //! `serve` as a program: several clients, slow ones, and its end.
 
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -16,20 +17,22 @@ fn serve(path: &Path) -> Child {
     command.stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn connect(path: &Path) -> UnixStream {
+pub(crate) fn connect(path: &Path) -> UnixStream {
     let begun = Instant::now();
     loop {
         match UnixStream::connect(path) {
-            Ok(stream) => return stream,
+            Ok(stream) => {
+                stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+                return stream;
+            }
             Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{error}"),
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Reads header, snapshot, then events until there were `until_events` of them.
-fn follow(stream: UnixStream, until_events: usize) -> TraceReader<UnixStream> {
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+/// Reads header, snapshot, and events until there were `until_events` of them.
+pub(crate) fn follow<S: Read>(stream: S, until_events: usize) -> TraceReader<S> {
     let mut reader = TraceReader::new(stream).unwrap();
     assert!(matches!(reader.next_frame().unwrap(), Some(Frame::Snapshot(_))));
     let mut events = 0;

@@ -9,3 +9,4 @@ pub mod phase;
 pub mod recording;
 pub mod socket;
 pub mod source;
+pub mod wire;

@@ -1,7 +1,6 @@
-//! A remote agent behind a Unix socket. Reconnects for as long as the program runs.
+//! A remote agent behind a socket. Reconnects for as long as the program runs.
 
 use std::io::{self, BufReader};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use fragscope_trace::event::EventBatch;
@@ -11,6 +10,7 @@ use fragscope_trace::reader::{ReadError, TraceReader};
 use super::address::Address;
 use super::phase::Phase;
 use super::source::{Arrival, Source};
+use super::wire::{Identity, Wire};
 use crate::epoch::Epoch;
 
 /// Bytes read at once.
@@ -19,14 +19,14 @@ const BUFFER_BYTES: usize = 256 << 10;
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest wait.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// An agent that accepts must send its header within this time.
+/// An agent must accept, and then send its header, each within this time.
 const GREETING_MAX: Duration = Duration::from_secs(10);
 /// How long one read may block, so that waiting can be given up.
 const READ_MAX: Duration = Duration::from_millis(250);
 /// A connected agent that says nothing for so long is gone: it reports its cost every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-type Reader = TraceReader<BufReader<UnixStream>>;
+type Reader = TraceReader<BufReader<Wire>>;
 
 enum Link {
     /// Not wanted any more.
@@ -40,6 +40,7 @@ enum Link {
 /// The connection.
 pub struct Socket {
     address: Address,
+    identity: Option<Identity>,
     epoch: Epoch,
     link: Link,
     /// When it broke, or the program began.
@@ -48,23 +49,22 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A connection that is opened with the first [`Source::next`].
+    /// A connection that is opened with the first [`Source::next`]. Over the network it takes an
+    /// `identity` to show.
     #[must_use]
-    pub fn new(address: Address, epoch: Epoch) -> Socket {
+    pub fn new(address: Address, identity: Option<Identity>, epoch: Epoch) -> Socket {
         let link = Link::Down { retry_at: Duration::ZERO };
-        Socket { address, epoch, link, down_since: epoch.elapsed(), wait: RETRY_MIN }
+        Socket { address, identity, epoch, link, down_since: epoch.elapsed(), wait: RETRY_MIN }
     }
 
     fn connect(&self) -> Result<Reader, String> {
-        let Address::Unix(path) = &self.address;
         let named = |e: io::Error| format!("{}: {e}", self.address);
-        let stream = UnixStream::connect(path).map_err(named)?;
-        // The timeout belongs to the socket, not to the handle.
-        let handle = stream.try_clone().map_err(named)?;
-        handle.set_read_timeout(Some(GREETING_MAX)).map_err(named)?;
-        let input = BufReader::with_capacity(BUFFER_BYTES, stream);
+        let identity = self.identity.as_ref();
+        let wire = Wire::connect(&self.address, identity, GREETING_MAX).map_err(named)?;
+        let timeout = wire.read_timeout().map_err(named)?;
+        let input = BufReader::with_capacity(BUFFER_BYTES, wire);
         let reader = TraceReader::new(input).map_err(|e| format!("{}: {e}", self.address))?;
-        handle.set_read_timeout(Some(READ_MAX)).map_err(named)?;
+        timeout.set(READ_MAX).map_err(named)?;
         Ok(reader)
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn a_missing_socket_is_retried_ever_later() {
         let dir = tempfile::tempdir().expect("a directory");
         let address = Address::Unix(dir.path().join("none.sock"));
-        let mut socket = Socket::new(address, Epoch::now());
+        let mut socket = Socket::new(address, None, Epoch::now());
         let Arrival::Phase(Phase::Lost { retry_at, why, .. }) = socket.next(Duration::ZERO) else {
             panic!("nothing listens there");
         };
