@@ -19,7 +19,7 @@ struct Widths {
     sum: usize,
 }
 
-const WIDE: Widths = Widths { name: 15, kind: 13, order: 6, sum: 10 };
+const WIDE: Widths = Widths { name: 16, kind: 12, order: 6, sum: 10 };
 const NARROW: Widths = Widths { name: 7, kind: 13, order: 5, sum: 8 };
 
 impl Widths {
