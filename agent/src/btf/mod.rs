@@ -419,6 +419,14 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_section_behind_the_end_is_refused() {
+        let mut bytes = Builder::new().bytes();
+        bytes[8..12].copy_from_slice(&63u32.to_le_bytes());
+        let error = Btf::parse(bytes).map(drop).unwrap_err();
+        assert!(matches!(error, BtfError::Truncated { at: 87, need: 0, have: 0, .. }), "{error}");
+    }
+
+    #[test]
     fn the_running_kernel_is_readable() {
         if !Path::new(KERNEL_BTF).exists() {
             println!("skipped: this kernel shows no BTF");

@@ -119,7 +119,11 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 
 fn need(what: &'static str, bytes: &[u8], at: usize, need: usize) -> Result<(), BtfError> {
     let have = bytes.len().saturating_sub(at);
-    if have < need { Err(BtfError::Truncated { what, at, need, have }) } else { Ok(()) }
+    // Nothing can be had from behind the end, not even no bytes.
+    if have < need || at > bytes.len() {
+        return Err(BtfError::Truncated { what, at, need, have });
+    }
+    Ok(())
 }
 
 /// All types, the first being void, and where the strings are.
