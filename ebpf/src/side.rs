@@ -17,8 +17,16 @@ pub const SIDE_CONTEXT: u32 = 5;
 /// A free for which the free program was not run, because it was interrupted by what freed.
 /// Words: pfn, order, whether the tracing process had allocated it.
 pub const SIDE_NESTED_FREE: u32 = 6;
+/// Migration moved a block. Words: old pfn, new pfn, order.
+pub const SIDE_MOVED: u32 = 7;
+/// A page that was allocated in bulk, for which there is no event. Words: pfn, gfp, whether by the
+/// tracing process.
+pub const SIDE_BULK_ALLOC: u32 = 8;
 /// Kinds of rare events.
-pub const SIDE_KINDS: usize = 7;
+pub const SIDE_KINDS: usize = 9;
+
+/// Pages of one bulk allocation that are looked at; the kernel's callers ask for at most 512.
+pub const BULK_PAGES_MAX: u64 = 512;
 
 /// Words of a rare event.
 pub const SIDE_WORDS: usize = 7;

@@ -10,11 +10,7 @@ use super::format::{Format, FormatError};
 use crate::btf::Btf;
 use crate::machine;
 use crate::ring::decode::Dialect;
-
-/// Linux 6.6 moved a folio's order to where the LRU program reads it.
-const FOLIO_ORDER_SINCE: (u32, u32) = (6, 6);
-/// Linux 6.1 does not run a raw tracepoint program inside itself.
-const NO_NESTING_SINCE: (u32, u32) = (6, 1);
+use crate::snapshot::layout::page::compound_order;
 
 /// Facts of the running kernel.
 #[derive(Debug)]
@@ -33,8 +29,11 @@ pub struct Host {
     pub gfp: GfpLayout,
     /// `enum migratetype`, empty without BTF.
     pub migratetypes: Vec<(String, i64)>,
-    /// Mask of `PG_head`, 0 if not known or of no use.
+    /// Mask of `PG_head`, 0 if not known.
     pub pg_head: u64,
+    /// Where a large folio's order stands, in bytes from its first struct page. Without it there
+    /// is no use for `pg_head`, which is 0 then.
+    pub folio_order_at: u64,
     /// Possible CPUs: one more than the highest id.
     pub cpus: u32,
     /// One past the highest pfn of any zone's span.
@@ -52,6 +51,7 @@ impl Host {
         let version = kernel_version();
         let btf = Btf::of_kernel().map_err(|error| log::debug!("{error}")).ok();
         let (cpus, end_pfn) = extent();
+        let (pg_head, folio_order_at) = btf.as_ref().and_then(large_folios).unwrap_or((0, 0));
         Ok(Host {
             version,
             vmemmap: calibrate::vmemmap_in(tracefs),
@@ -63,7 +63,8 @@ impl Host {
                 .as_ref()
                 .and_then(|b| b.enumerators("migratetype").ok())
                 .unwrap_or_default(),
-            pg_head: btf.as_ref().map_or(0, |b| pg_head(b, version)),
+            pg_head,
+            folio_order_at,
             cpus,
             end_pfn,
         })
@@ -81,10 +82,11 @@ impl Host {
         1 << self.gfp.host_bit(Gfp::MOVABLE).unwrap_or(3)
     }
 
-    /// Whether the hand-made rings are safe: programs that don't nest, and stores in order.
+    /// Whether the hand-made rings are safe: programs that don't nest, which no kernel does that
+    /// is recent enough to be traced, and stores in order.
     #[must_use]
     pub fn admits_page_rings(&self) -> bool {
-        self.version >= NO_NESTING_SINCE && cfg!(target_arch = "x86_64")
+        cfg!(target_arch = "x86_64")
     }
 }
 
@@ -100,11 +102,11 @@ pub fn kernel_version() -> (u32, u32) {
     }
 }
 
-fn pg_head(btf: &Btf, version: (u32, u32)) -> u64 {
-    match btf.enum_value("pageflags", "PG_head") {
-        Ok(bit @ 0..64) if version >= FOLIO_ORDER_SINCE => 1 << bit,
-        _ => 0,
-    }
+/// What marks a large folio, as a mask, and where its order stands.
+fn large_folios(btf: &Btf) -> Option<(u64, u64)> {
+    let bit = btf.enum_value("pageflags", "PG_head").ok().filter(|bit| (0..64).contains(bit))?;
+    let order_at = compound_order(btf, btf.size_of("page").ok()?).ok()?;
+    Some((1 << bit, order_at))
 }
 
 /// Possible CPUs, and the end of memory.

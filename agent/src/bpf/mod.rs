@@ -9,6 +9,7 @@
 
 pub mod calibrate;
 pub mod format;
+mod functions;
 pub mod host;
 mod late_close;
 pub mod memory;

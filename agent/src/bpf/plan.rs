@@ -74,6 +74,7 @@ impl Plan {
             .override_global("GFP_MOVABLE", &movable, true)
             .override_global("CONTEXT_BUDGET", &self.budget, true)
             .override_global("PG_HEAD", &host.pg_head, true)
+            .override_global("FOLIO_ORDER_AT", &host.folio_order_at, true)
             .override_global("ALLOC_AT", &host.alloc_at, true)
             .override_global("FREE_AT", &host.free_at, true)
             .override_global("EXTFRAG_AT", &extfrag, true)

@@ -4,6 +4,8 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::Ebpf;
+use aya::programs::fentry::FEntryLink;
+use aya::programs::fexit::FExitLink;
 use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint};
@@ -172,6 +174,8 @@ pub(crate) enum Link {
     Raw(RawTracePointLink),
     Classic(TracePointLink),
     Late(LateLink),
+    Entry(FEntryLink),
+    Exit(FExitLink),
 }
 
 impl ProgramSpec {

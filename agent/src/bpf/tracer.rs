@@ -9,12 +9,13 @@ use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError};
 use aya_log::EbpfLogger;
 use fragscope_ebpf::record::NO_PFN;
-use fragscope_ebpf::side::{SIDE_KINDS, SIDE_NESTED_FREE, SideRecord};
+use fragscope_ebpf::side::{SIDE_BULK_ALLOC, SIDE_KINDS, SIDE_NESTED_FREE, SideRecord};
 use fragscope_trace::header::Capability;
 use fragscope_trace::page::Pfn;
 use thiserror::Error;
 
 use super::format::{Format, FormatError};
+use super::functions;
 use super::host::{self, Host};
 use super::pagemap::PageMap;
 use super::plan::Plan;
@@ -28,8 +29,9 @@ use crate::ring::Channel;
 use crate::ring::buffers::side_of;
 use crate::ring::decode::Dialect;
 
-/// First kernel with BPF ring buffers and `CAP_BPF`.
-pub const OLDEST_KERNEL: (u32, u32) = (5, 8);
+/// The oldest kernel that is tested. It is also the first that never runs a raw tracepoint program
+/// inside itself, on which the rings in shared memory rely.
+pub const OLDEST_KERNEL: (u32, u32) = (6, 1);
 
 /// What the user may choose.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +61,7 @@ pub enum AttachError {
     },
     /// The kernel is too old.
     #[error(
-        "cannot trace Linux {}.{}: at least {}.{} is needed (BPF ring buffers)",
+        "cannot trace Linux {}.{}: at least {}.{} is needed, the oldest that is tested",
         .found.0, .found.1, OLDEST_KERNEL.0, OLDEST_KERNEL.1
     )]
     Kernel {
@@ -197,6 +199,11 @@ impl Tracer {
                 log::info!("{} is not traced: {error}", spec.capability);
             }
         }
+        if raw {
+            let (links, capabilities) = functions::attach(&mut self.ebpf);
+            self.links.extend(links);
+            self.capabilities.extend(capabilities);
+        }
         Ok(())
     }
 
@@ -261,6 +268,12 @@ impl Tracer {
     pub fn frees_caught(&self) -> u64 {
         let lost = self.side_count(SIDE_KINDS as u32 + SIDE_NESTED_FREE);
         self.side_count(SIDE_NESTED_FREE).saturating_sub(lost)
+    }
+
+    /// Pages whose allocation in bulk was seen, delivered or lost.
+    #[must_use]
+    pub fn bulk_allocated(&self) -> u64 {
+        self.side_count(SIDE_BULK_ALLOC)
     }
 
     fn side_count(&self, counter: u32) -> u64 {

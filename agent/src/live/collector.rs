@@ -14,7 +14,6 @@ use super::stacks::Stacks;
 use super::tick::{Growth, Ticker};
 use crate::bpf::tracer::Tracer;
 use crate::merge::Merger;
-use crate::ring::decode::Dialect;
 use crate::snapshot::now_ns;
 
 /// Events younger than this wait for slower ones.
@@ -161,8 +160,8 @@ impl Collector {
         let mut records = Vec::new();
         self.tracer.drain_sides(|record| records.push(record));
         for record in records {
-            if let Some(free) = Dialect::nested_free(&record) {
-                merger.push_page(free);
+            if let Some(event) = self.tracer.dialect.page_event_of_side(&record) {
+                merger.push_page(event);
             }
             let Some(mut event) = self.tracer.dialect.side_event(&record) else { continue };
             if let Some(stack) = stacks.resolve(&self.tracer.stacks, &mut event) {

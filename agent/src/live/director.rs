@@ -20,6 +20,7 @@ use super::presence::Presence;
 use super::queue::{BatchReceiver, Item, Recycler};
 use super::scanner::{Look, Scanner, Seen};
 use crate::bpf::pagemap::PageMap;
+use crate::machine::read_zones;
 use crate::snapshot::now_ns;
 
 /// Time for everything after an order to abandon.
@@ -263,7 +264,8 @@ impl Director {
         let number = scanner.request(Look::Growth);
         match self.await_look(number, GROWTH_TIMEOUT) {
             Some(Ok(Seen::Grown(ranges))) => {
-                let grown = self.state.presence.found(&ranges);
+                let zones = read_zones().unwrap_or_default();
+                let grown = self.state.presence.found(&ranges, zones);
                 self.send_sides(grown, now_ns());
             }
             Some(Err(error)) => log::warn!("where memory has grown is not known: {error}"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fragscope_ebpf::record::ALL_KINDS;
+use fragscope_ebpf::record::{ALL_KINDS, KIND_ALLOC};
 use fragscope_trace::event::{LossCause, SideEvent, SideKind, TimeNs};
 use fragscope_trace::page::CpuId;
 
@@ -20,6 +20,8 @@ pub struct Ledger {
     missed: u64,
     /// Rare events lost at the last look.
     sides: u64,
+    /// Pages allocated in bulk at the last look: allocations that come with the rare events.
+    bulk: u64,
     /// When the rings were looked at last, when the rest was.
     rings_looked_ns: TimeNs,
     rest_looked_ns: TimeNs,
@@ -74,6 +76,7 @@ impl Ledger {
         let missed = self.misses.iter().sum::<u64>().saturating_sub(tracer.frees_caught());
         let skipped = missed.saturating_sub(self.missed);
         self.missed += skipped;
+        self.bulk = tracer.bulk_allocated();
         let sides_lost = tracer.sides_lost();
         let sides = sides_lost - std::mem::replace(&mut self.sides, sides_lost);
         let since = self.rest_looked_ns;
@@ -117,6 +120,7 @@ impl Ledger {
     #[must_use]
     pub fn emitted(&self, kinds: u32) -> Vec<u64> {
         let mut emitted = self.misses[..kinds as usize].to_vec();
+        emitted[KIND_ALLOC as usize] += self.bulk;
         for (ring, counters) in self.rings.iter().enumerate() {
             emitted[ring % kinds as usize] += counters.emitted;
         }

@@ -2,13 +2,15 @@
 
 use fragscope_trace::event::{RepairSource, SideKind};
 use fragscope_trace::machine::Zone;
-use fragscope_trace::page::{Content, PfnRange};
+use fragscope_trace::page::{Content, Pfn, PfnRange};
 use fragscope_trace::snapshot::{PageRun, Snapshot};
+
+use crate::snapshot::grow::without;
 
 /// The absent pages of the last snapshot, without those that were found to have memory since.
 #[derive(Debug, Default)]
 pub struct Presence {
-    /// Ascending; `None` before the first snapshot.
+    /// Ascending, with all that no zone spanned; `None` before the first snapshot.
     absent: Option<Vec<PfnRange>>,
     zones: Vec<Zone>,
 }
@@ -17,12 +19,9 @@ impl Presence {
     /// Takes `snapshot` as the state that holds, and gives a `Grow` for each range that the one
     /// before had absent and this one has not.
     pub fn update(&mut self, snapshot: &Snapshot) -> Vec<SideKind> {
-        let now: Vec<PfnRange> = snapshot
-            .runs
-            .iter()
-            .filter(|run| run.content == Content::Absent)
-            .map(PageRun::range)
-            .collect();
+        let present = snapshot.runs.iter().filter(|run| run.content != Content::Absent);
+        let present: Vec<PfnRange> = present.map(PageRun::range).collect();
+        let now = without(PfnRange { start: Pfn(0), end: Pfn(u64::MAX) }, &present);
         self.zones.clone_from(&snapshot.machine.zones);
         let before = self.absent.replace(now).unwrap_or_default();
         let now = self.absent.as_deref().unwrap_or_default();
@@ -35,8 +34,10 @@ impl Presence {
         grown
     }
 
-    /// Gives a `Grow` for each part of the ascending `ranges` that was absent until now.
-    pub fn found(&mut self, ranges: &[PfnRange]) -> Vec<SideKind> {
+    /// Gives a `Grow` for each part of the ascending `ranges` that was absent until now. `zones` are
+    /// those of the moment: new memory may lie in none that was there before.
+    pub fn found(&mut self, ranges: &[PfnRange], zones: Vec<Zone>) -> Vec<SideKind> {
+        self.zones = zones;
         let before = self.absent.take().unwrap_or_default();
         let left = before.iter().flat_map(|absent| without(*absent, ranges)).collect::<Vec<_>>();
         let new = before.iter().flat_map(|absent| without(*absent, &left));
@@ -50,23 +51,6 @@ impl Presence {
         let source = RepairSource::ManagedGrowth;
         Some(SideKind::Grow { node: zone.node, zone: zone.kind as u8, range, source })
     }
-}
-
-/// The parts of `range` outside the ascending ranges `holes`.
-fn without(range: PfnRange, holes: &[PfnRange]) -> Vec<PfnRange> {
-    let first = holes.partition_point(|h| h.end <= range.start);
-    let mut parts = Vec::new();
-    let mut from = range.start;
-    for hole in holes[first..].iter().take_while(|h| h.start < range.end) {
-        if from < hole.start {
-            parts.push(PfnRange { start: from, end: hole.start });
-        }
-        from = from.max(hole.end);
-    }
-    if from < range.end {
-        parts.push(PfnRange { start: from, end: range.end });
-    }
-    parts
 }
 
 #[cfg(test)]
@@ -105,9 +89,9 @@ mod tests {
         fn found_pages_grow_once(absent in ranges(), finds in prop::collection::vec(ranges(), 0..4)) {
             let zones = crate::snapshot::synthetic::machine(1 << 18).zones;
             let mut left = pages(&absent);
-            let mut presence = Presence { absent: Some(absent), zones };
+            let mut presence = Presence { absent: Some(absent), zones: Vec::new() };
             for found in finds {
-                let grown: Vec<PfnRange> = presence.found(&found).into_iter().map(|kind| match kind {
+                let grown: Vec<PfnRange> = presence.found(&found, zones.clone()).into_iter().map(|kind| match kind {
                     SideKind::Grow { range, .. } => range,
                     other => panic!("{other:?}"),
                 }).collect();
@@ -116,26 +100,6 @@ mod tests {
                 left = &left - &found;
                 prop_assert_eq!(pages(presence.absent.as_ref().unwrap()), left.clone());
             }
-        }
-
-        /// Against page by page.
-        #[test]
-        fn parts_are_the_pages_outside_all_holes(
-            (start, len) in (0u64..50, 0u64..50),
-            gaps in prop::collection::vec((0u64..9, 1u64..9), 0..12),
-        ) {
-            let mut at = 0;
-            let holes: Vec<_> = gaps.into_iter().map(|(gap, len)| {
-                let hole = range(at + gap, at + gap + len);
-                at = hole.end.0;
-                hole
-            }).collect();
-            let whole = range(start, start + len);
-            let parts: Vec<u64> =
-                without(whole, &holes).into_iter().flat_map(PfnRange::raw).collect();
-            let expected: Vec<u64> =
-                whole.raw().filter(|p| !holes.iter().any(|h| h.contains(Pfn(*p)))).collect();
-            prop_assert_eq!(parts, expected);
         }
     }
 }

@@ -45,8 +45,8 @@ impl Ticker {
     }
 
     fn growth(&mut self, managed: Vec<u64>) -> Growth {
-        let grown = managed.len() == self.managed.len()
-            && managed.iter().zip(&self.managed).any(|(now, before)| now > before);
+        let grown = managed.len() > self.managed.len()
+            || managed.iter().zip(&self.managed).any(|(now, before)| now > before);
         self.managed = managed;
         if grown { Growth::Grown } else { Growth::None }
     }
@@ -124,10 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn only_more_managed_pages_are_growth() {
+    fn more_managed_pages_and_new_zones_are_growth() {
         let mut ticker = Ticker { cpu_ns: 0, online: Vec::new(), managed: vec![10, 20] };
         assert_eq!(ticker.growth(vec![10, 19]), Growth::None);
         assert_eq!(ticker.growth(vec![10, 20]), Growth::Grown);
-        assert_eq!(ticker.growth(vec![10, 20, 5]), Growth::None);
+        assert_eq!(ticker.growth(vec![10, 20, 5]), Growth::Grown);
+        assert_eq!(ticker.growth(vec![10, 20]), Growth::None);
     }
 }

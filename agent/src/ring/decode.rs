@@ -77,15 +77,20 @@ impl Dialect {
         Some(if record.is_own() { event.tagged(Tags::OWN) } else { event })
     }
 
-    /// The free in a record that is not a rare event but travels as one.
+    /// The free or allocation in a record that is not a rare event but travels as one.
     #[must_use]
-    pub fn nested_free(record: &SideRecord) -> Option<PageEvent> {
-        if record.kind != side::SIDE_NESTED_FREE {
-            return None;
-        }
-        let [pfn, order, own, ..] = record.words;
-        let order = order as u8 & record::ORDER_MASK as u8;
-        let event = PageEvent::free(record.time_ns, CpuId(record.cpu as u16), Pfn(pfn), order);
+    pub fn page_event_of_side(&self, record: &SideRecord) -> Option<PageEvent> {
+        let (time_ns, cpu) = (record.time_ns, CpuId(record.cpu as u16));
+        let [pfn, second, own, ..] = record.words;
+        let event = match record.kind {
+            side::SIDE_NESTED_FREE => {
+                PageEvent::free(time_ns, cpu, Pfn(pfn), second as u8 & record::ORDER_MASK as u8)
+            }
+            side::SIDE_BULK_ALLOC => {
+                PageEvent::alloc(time_ns, cpu, Pfn(pfn), 0, self.gfp(second as u32))
+            }
+            _ => return None,
+        };
         Some(if own != 0 { event.tagged(Tags::OWN) } else { event })
     }
 
@@ -114,6 +119,11 @@ impl Dialect {
             side::SIDE_MIGRATED => {
                 SideKind::Migrated { succeeded: w[0], failed: w[1], reason: w[2] as u32 }
             }
+            side::SIDE_MOVED => SideKind::Move {
+                from: Pfn(w[0]),
+                to: Pfn(w[1]),
+                order: w[2] as u8 & record::ORDER_MASK as u8,
+            },
             side::SIDE_CONTEXT => SideKind::Context {
                 pfn: Pfn(w[0]),
                 order: w[1] as u8,

@@ -18,6 +18,8 @@ const PROBES: u64 = 4;
 pub struct Absences {
     /// Ascending; only frames that can have memory.
     ranges: Vec<PfnRange>,
+    /// Frames that zones span, ascending: beyond them may be memory that is plugged in later.
+    spanned: Vec<PfnRange>,
     /// (node, zone start) and `managed` of each zone.
     managed: Vec<((u16, Pfn), u64)>,
 }
@@ -29,7 +31,8 @@ impl Absences {
         let machine = &snapshot.machine;
         let absent = snapshot.runs.iter().filter(|run| run.content == Content::Absent);
         let ranges = absent.flat_map(|run| parts_in_ram(machine, run.range())).collect();
-        Absences { ranges, managed: managed_of(&machine.zones) }
+        let spanned = super::spans(&machine.zones);
+        Absences { ranges, spanned, managed: managed_of(&machine.zones) }
     }
 
     /// The frames without memory, ascending.
@@ -38,7 +41,8 @@ impl Absences {
         &self.ranges
     }
 
-    /// Notes what zones have now; gives the frames without memory of those that have grown.
+    /// Notes what zones have now; gives the frames without memory of those that have grown, or
+    /// that are new.
     pub(crate) fn candidates(&mut self, zones: &[Zone]) -> Vec<PfnRange> {
         let before = std::mem::replace(&mut self.managed, managed_of(zones));
         let grown = |zone: &&Zone| {
@@ -47,6 +51,10 @@ impl Absences {
             zone.managed_pages > old
         };
         let spans: Vec<PfnRange> = zones.iter().filter(grown).map(Zone::span).collect();
+        let spanned = std::mem::replace(&mut self.spanned, super::spans(zones));
+        let new = self.spanned.iter().flat_map(|span| without(*span, &spanned));
+        self.ranges.extend(new);
+        self.ranges.sort_unstable_by_key(|range| range.start);
         let part = |range: &PfnRange| -> Vec<PfnRange> {
             spans.iter().filter_map(|span| span.intersect(*range)).collect()
         };
@@ -64,6 +72,23 @@ impl Absences {
             self.ranges = self.ranges.iter().flat_map(cut).collect();
         }
     }
+}
+
+/// The parts of `range` outside the ascending ranges `holes`.
+pub(crate) fn without(range: PfnRange, holes: &[PfnRange]) -> Vec<PfnRange> {
+    let first = holes.partition_point(|h| h.end <= range.start);
+    let mut parts = Vec::new();
+    let mut from = range.start;
+    for hole in holes[first..].iter().take_while(|h| h.start < range.end) {
+        if from < hole.start {
+            parts.push(PfnRange { start: from, end: hole.start });
+        }
+        from = from.max(hole.end);
+    }
+    if from < range.end {
+        parts.push(PfnRange { start: from, end: range.end });
+    }
+    parts
 }
 
 fn managed_of(zones: &[Zone]) -> Vec<((u16, Pfn), u64)> {
@@ -191,5 +216,39 @@ mod tests {
         absences.remove(&[PfnRange::new(Pfn(100), 50)]);
         let ranges: Vec<u64> = absences.ranges().iter().map(|r| r.pages()).collect();
         assert_eq!(ranges[..2], [100, UNIT_PAGES - 150]);
+    }
+
+    proptest! {
+        /// Memory that is plugged in lies beyond what any zone spanned, often in a zone of its own.
+        #[test]
+        fn memory_beyond_all_zones_is_a_candidate_once(units in 1u64..4, node in 0u16..2) {
+            let (mut absences, mut machine) = absences(&[true; UNITS as usize]);
+            let plugged = PfnRange::new(unit(UNITS).start, units * UNIT_PAGES);
+            let kind = fragscope_trace::machine::ZoneKind::Normal;
+            machine.zones.push(Zone::new(node, kind, plugged));
+            prop_assert_eq!(absences.candidates(&machine.zones), [plugged]);
+            absences.remove(&[plugged]);
+            prop_assert_eq!(absences.candidates(&machine.zones), []);
+        }
+
+        /// Against page by page.
+        #[test]
+        fn parts_are_the_pages_outside_all_holes(
+            (start, len) in (0u64..50, 0u64..50),
+            gaps in prop::collection::vec((0u64..9, 1u64..9), 0..12),
+        ) {
+            let mut at = 0;
+            let holes: Vec<_> = gaps.into_iter().map(|(gap, len)| {
+                let hole = PfnRange::new(Pfn(at + gap), len);
+                at = hole.end.0;
+                hole
+            }).collect();
+            let whole = PfnRange::new(Pfn(start), len);
+            let parts: Vec<u64> =
+                without(whole, &holes).into_iter().flat_map(PfnRange::raw).collect();
+            let expected: Vec<u64> =
+                whole.raw().filter(|p| !holes.iter().any(|h| h.contains(Pfn(*p)))).collect();
+            prop_assert_eq!(parts, expected);
+        }
     }
 }

@@ -45,7 +45,7 @@ pub fn take(
 ) -> Result<Snapshot, SnapshotError> {
     let file = File::open(PATH).map_err(SnapshotError::KpageFlags)?;
     let begin_ns = now_ns();
-    let spans = spans(&machine);
+    let spans = spans(&machine.zones);
     let all_pages = spans.iter().map(|s| s.pages()).sum();
     let mut scan = Scan::new(&machine, free_bits(&file, &spans)?);
     let mut times = Vec::new();

@@ -8,7 +8,7 @@ mod classify;
 pub mod grow;
 pub mod kernel;
 pub mod kpageflags;
-mod layout;
+pub(crate) mod layout;
 mod lists;
 mod pageblocks;
 pub mod report;
@@ -25,7 +25,7 @@ mod zones;
 use std::time::{Duration, Instant};
 
 use fragscope_trace::event::TimeNs;
-use fragscope_trace::machine::{Machine, Zone};
+use fragscope_trace::machine::Zone;
 use fragscope_trace::page::PfnRange;
 use thiserror::Error;
 
@@ -128,8 +128,8 @@ pub fn now_ns() -> TimeNs {
 }
 
 /// The frames that any zone spans, ascending; zones that touch or overlap become one.
-fn spans(machine: &Machine) -> Vec<PfnRange> {
-    let mut spans: Vec<PfnRange> = machine.zones.iter().map(Zone::span).collect();
+fn spans(zones: &[Zone]) -> Vec<PfnRange> {
+    let mut spans: Vec<PfnRange> = zones.iter().map(Zone::span).collect();
     spans.sort_unstable_by_key(|s| s.start);
     let mut merged: Vec<PfnRange> = Vec::new();
     for span in spans {

@@ -99,7 +99,7 @@ impl StructPages {
         let begun = Instant::now();
         let begin_ns = now_ns();
         let mut machine = read_machine()?;
-        let spans = spans(&machine);
+        let spans = spans(&machine.zones);
         let layout = self.layout.clone();
         let mut scan = Scan::new(&layout.page, self.vmemmap);
         let chunks = self.scan(&machine, &spans, &mut scan, limits)?;

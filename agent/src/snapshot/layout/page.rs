@@ -217,7 +217,8 @@ impl PageLayout {
     }
 }
 
-fn compound_order(btf: &Btf, page_bytes: u64) -> Result<u64, BtfError> {
+/// Where the order of a compound page stands, in bytes from its first struct page.
+pub(crate) fn compound_order(btf: &Btf, page_bytes: u64) -> Result<u64, BtfError> {
     btf.offset_of("page", "compound_order")
         .map(|at| page_bytes + at)
         .or_else(|_| btf.offset_of("folio", "_folio_order"))

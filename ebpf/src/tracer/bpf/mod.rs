@@ -2,6 +2,7 @@
 
 mod channel;
 mod context;
+mod functions;
 mod page;
 mod pagemap;
 mod settings;

@@ -19,13 +19,14 @@ use fragscope_ebpf::side::SIDE_NESTED_FREE;
 
 use super::channel::Ring;
 use super::settings::{
-    ALLOC_AT, FREE_AT, OWN_TGID, PAGE_STRUCT_BYTES, PAGE_STRUCT_SHIFT, PG_HEAD, VMEMMAP_BASE,
+    ALLOC_AT, FOLIO_ORDER_AT, FREE_AT, OWN_TGID, PAGE_STRUCT_BYTES, PAGE_STRUCT_SHIFT, PG_HEAD,
+    VMEMMAP_BASE,
 };
 use super::{context, now_ns, pagemap, side};
 
 /// The pfn of a struct page, `None` if it is outside the array.
 #[inline(always)]
-fn pfn_of(page: u64) -> Option<u32> {
+pub(super) fn pfn_of(page: u64) -> Option<u32> {
     let offset = page.wrapping_sub(VMEMMAP_BASE.load());
     let pfn = match PAGE_STRUCT_SHIFT.load() {
         0 => offset.checked_div(PAGE_STRUCT_BYTES.load())?,
@@ -37,7 +38,7 @@ fn pfn_of(page: u64) -> Option<u32> {
 /// Whether the tracing process is the current one. Work in an interrupt is charged to whatever it
 /// interrupted.
 #[inline(always)]
-fn is_own() -> bool {
+pub(super) fn is_own() -> bool {
     bpf_get_current_pid_tgid() >> 32 == OWN_TGID.load()
 }
 
@@ -133,19 +134,20 @@ pub(crate) fn lru_insertion(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Order of the folio at `page`: Linux 6.6 and later keep it in the low byte of the second
-/// page's flags. 0 where that is not known.
+/// Order of the folio at `page`, which is one byte of the second page. 0 where that is not known.
 #[inline(always)]
-fn folio_order(page: u64) -> u32 {
+pub(super) fn folio_order(page: u64) -> u32 {
     let head = PG_HEAD.load();
     if head == 0 || read_word(page) & head == 0 {
         return 0;
     }
-    (read_word(page + PAGE_STRUCT_BYTES.load()) & 0xff) as u32 & ORDER_MASK
+    // SAFETY: the helper checks the address.
+    let order = unsafe { bpf_probe_read_kernel((page + FOLIO_ORDER_AT.load()) as *const u8) };
+    u32::from(order.unwrap_or(0)) & ORDER_MASK
 }
 
 #[inline(always)]
-fn read_word(address: u64) -> u64 {
+pub(super) fn read_word(address: u64) -> u64 {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
 }

@@ -34,6 +34,9 @@ pub(super) static CONTEXT_BUDGET: Global<u64> = Global::new(0);
 /// The bit of `page->flags` that marks the head of a large folio, as a mask; 0 if not known.
 #[unsafe(no_mangle)]
 pub(super) static PG_HEAD: Global<u64> = Global::new(0);
+/// Where the order of a large folio stands, in bytes from its first struct page.
+#[unsafe(no_mangle)]
+pub(super) static FOLIO_ORDER_AT: Global<u64> = Global::new(64);
 
 /// Offsets of `pfn`, `order`, `gfp_flags` in `kmem:mm_page_alloc`.
 #[unsafe(no_mangle)]

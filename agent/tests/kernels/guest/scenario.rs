@@ -1,0 +1,118 @@
+//! What is done in a guest. The host looks at the results.
+
+use std::fs;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Results, load, start};
+
+const AGENT: &str = "/agent";
+/// The tests that trace the running kernel, and those of them that make sense here.
+const LIVE_TESTS: &str = "/live";
+const LIVE: [&str; 3] = ["snapshot::", "whole_through_ring_buffers", "whole_through_classic"];
+/// Rings that hold a whole load: nothing depends on when the reader gets a CPU.
+const RING_BYTES: &str = "8MiB";
+/// The longest wait for something that the kernel or the host does.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What one version of the kernel offers: the diagnosis, a recording of a contiguous allocation, one
+/// under load, and the tests of the live parts.
+pub(crate) fn version(results: &mut Results, agent: Option<&&str>) -> Result<()> {
+    // The tests look for the program where it was built.
+    let agent = agent.context("the command line does not say where the agent was built")?;
+    results.run("doctor", Command::new(AGENT).args(["doctor", "--json"]))?;
+    // While memory is as good as new.
+    record(results, "gigantic", &["/init", "gigantic"])?;
+    record(results, "mixed", &["/init", "mixed"])?;
+    fs::create_dir_all(std::path::Path::new(agent).parent().context("no folder")?)?;
+    std::os::unix::fs::symlink(AGENT, agent)?;
+    let mut tests = Command::new(LIVE_TESTS);
+    results.run("live", tests.args(LIVE).args(["--test-threads", "1"]))
+}
+
+fn recorder(name: &str) -> Command {
+    let mut command = Command::new(AGENT);
+    command.args(["record", "--json", "--close-timeout", "60s", "--ring-bytes", RING_BYTES]);
+    command.args(["--output", &format!("/tmp/{name}.fst")]);
+    command
+}
+
+/// A recording while a command runs.
+fn record(results: &mut Results, name: &str, command: &[&str]) -> Result<()> {
+    results.run(name, recorder(name).arg("--").args(command))?;
+    results.keep(&format!("{name}.fst"), &format!("/tmp/{name}.fst"))
+}
+
+/// A CPU goes and comes back, and memory arrives, while two nodes are recorded.
+pub(crate) fn change(results: &mut Results) -> Result<()> {
+    results.run("doctor", Command::new(AGENT).args(["doctor", "--json"]))?;
+    let recording = start("change", &mut recorder("change"))?;
+    await_that("the recording has begun", || {
+        fs::metadata("/tmp/change.fst").is_ok_and(|m| m.len() > 20_000)
+    })?;
+    on_each_cpu()?;
+    let cpu1 = "/sys/devices/system/cpu/cpu1/online";
+    fs::write(cpu1, "0").context("cannot take CPU 1 offline")?;
+    load::files()?;
+    next_second();
+    fs::write(cpu1, "1").context("cannot take CPU 1 online")?;
+    on_each_cpu()?;
+    next_second();
+
+    fs::write("/sys/devices/system/memory/auto_online_blocks", "online")?;
+    let before = managed_pages()?;
+    println!("guest: @memory");
+    await_that("memory has arrived", || managed_pages().is_ok_and(|now| now > before))?;
+    let mut last = 0;
+    await_that("no more arrives", || {
+        let now = managed_pages().unwrap_or(0);
+        sleep(Duration::from_secs(1));
+        std::mem::replace(&mut last, now) == now
+    })?;
+    results.text("managed", &format!("{before} {}", managed_pages()?));
+    load::forks()?;
+    load::compaction()?;
+    next_second();
+    let pid = rustix::process::Pid::from_child(&recording);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    results.finish("change", recording)?;
+    results.keep("change.fst", "/tmp/change.fst")
+}
+
+/// Touches memory on every CPU that is online.
+fn on_each_cpu() -> Result<()> {
+    for cpu in 0..2 {
+        let mut only = rustix::thread::CpuSet::new();
+        only.set(cpu);
+        rustix::thread::sched_setaffinity(None, &only)?;
+        fragscope_agent::bpf::memory::touch_fresh_pages(8 << 20)?;
+    }
+    let mut all = rustix::thread::CpuSet::new();
+    (0..2).for_each(|cpu| all.set(cpu));
+    Ok(rustix::thread::sched_setaffinity(None, &all)?)
+}
+
+/// The recorder looks at CPUs and zones once a second.
+fn next_second() {
+    sleep(Duration::from_millis(2500));
+}
+
+fn managed_pages() -> Result<u64> {
+    let zones = fragscope_agent::machine::read_zones()?;
+    Ok(zones.iter().map(|zone| zone.managed_pages).sum())
+}
+
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
+    let begun = Instant::now();
+    while !is_so() {
+        if begun.elapsed() > PATIENCE {
+            bail!("waited {PATIENCE:?} until {what}, in vain");
+        }
+        sleep(Duration::from_millis(50));
+    }
+    println!("guest: {what}");
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What must hold on every version.
+
+use fragscope_trace::event::{PageEventKind, SideKind};
+use fragscope_trace::page::{REGION_ORDER, REGION_PAGES};
+
+use crate::qemu::Results;
+use crate::recording::Recording;
+
+/// Checks the results of the scenario `version`.
+pub(crate) fn check(results: &Results, series: &str) {
+    check_doctor(results);
+    check_mixed(&Recording::read(results, "mixed"), series);
+    check_gigantic(&Recording::read(results, "gigantic"), results, series);
+    results.assert_succeeded("live");
+}
+
+/// All that the agent can use is there on an ordinary kernel.
+pub(crate) fn check_doctor(results: &Results) {
+    results.assert_succeeded("doctor");
+    let report: serde_json::Value = serde_json::from_str(&results.text("doctor.out")).unwrap();
+    for capability in report["capabilities"].as_array().unwrap() {
+        assert_eq!(capability["available"], true, "{}: {capability}", results.name);
+    }
+    assert_eq!((&report["can_record"], &report["can_snapshot"]), (&true.into(), &true.into()));
+}
+
+fn check_mixed(recording: &Recording, series: &str) {
+    recording.check(series);
+    assert!(recording.named_stacks() > 10, "{} stacks with names", recording.named_stacks());
+    let compactions = recording.count(|k| matches!(k, SideKind::Compaction { begin: true, .. }));
+    let moves = recording.count(|kind| matches!(kind, SideKind::Move { .. }));
+    println!("  {compactions} compactions, {moves} moves");
+    assert!(compactions > 0 && moves > 1000, "{compactions} compactions, {moves} moves");
+    recording.check_differences();
+}
+
+/// The one page of 1 GiB that the kernel gave is in the trace, and its free.
+fn check_gigantic(recording: &Recording, results: &Results, series: &str) {
+    recording.check(series);
+    assert_eq!(results.text("gigantic.err").trim(), "1", "a page of 1 GiB");
+    let whole = recording.count(|kind| {
+        matches!(kind, SideKind::ContigTest { range, stopped_at }
+            if range.pages() == REGION_PAGES && *stopped_at >= range.end)
+    });
+    assert!(whole > 0, "no contiguous allocation seen");
+    let is_gigantic = |kind| {
+        let is_it =
+            |e: &&fragscope_trace::event::PageEvent| e.kind() == kind && e.order() == REGION_ORDER;
+        recording.pages.iter().filter(is_it).count()
+    };
+    assert_eq!(is_gigantic(PageEventKind::Free), 1);
+    recording.check_differences();
+}
