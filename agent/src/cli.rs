@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fragscope_agent::bpf::tracer::TracerOptions;
+use fragscope_agent::live::names::Names;
 
 use crate::cost_cli::CostArgs;
 use crate::probe_cli::ProbeArgs;
@@ -16,6 +17,9 @@ use crate::snapshot_cli::SnapshotArgs;
 #[derive(Debug, Parser)]
 #[command(name = "fragscope-agent", version, max_term_width = 100)]
 pub(crate) struct Cli {
+    /// How messages on standard error look; `RUST_LOG` chooses which
+    #[arg(long, value_enum, global = true, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -35,6 +39,8 @@ pub(crate) enum Command {
     Cost(CostArgs),
     /// Say what this host offers, what is lost without the rest, and how to get it
     Doctor(DoctorArgs),
+    /// Check the configuration file of `serve`, or print one
+    Config(ConfigArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -44,11 +50,35 @@ pub(crate) enum Command {
     Man,
 }
 
+/// How messages look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Which configuration file.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The file to check, if not /etc/fragscope/agent.toml
+    #[arg(conflicts_with = "default")]
+    pub(crate) file: Option<PathBuf>,
+    /// Print a file that says what holds without one
+    #[arg(long)]
+    pub(crate) default: bool,
+}
+
 /// How to serve.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    /// Settings, each of them a flag without its dashes; flags win
+    /// [default: /etc/fragscope/agent.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Where to listen: unix:PATH, or tls:IP:PORT; may be given several times
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, required = true)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(crate) listen: Vec<Address>,
     /// Permissions of the Unix socket's file. Whoever can connect must also be root, the user of
     /// this program, or allowed below
@@ -72,6 +102,16 @@ pub(crate) struct ServeArgs {
     /// Clients that are served at once
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) max_clients: usize,
+    /// Serve metrics (OpenMetrics, at /metrics) at this address of this host, unauthenticated, for
+    /// example 127.0.0.1:9184
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Let --metrics be an address that other hosts can reach
+    #[arg(long)]
+    pub(crate) metrics_anywhere: bool,
+    /// What is kept from others.
+    #[command(flatten)]
+    pub(crate) guard: GuardArgs,
     /// Take a snapshot at this interval (each new client gets one anyway)
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) snapshot_every: Option<Duration>,
@@ -141,6 +181,9 @@ pub(crate) struct RecordArgs {
     /// `probe-1g` does, and put what came of it into the trace
     #[arg(long)]
     pub(crate) probe_1g: bool,
+    /// What is kept from others.
+    #[command(flatten)]
+    pub(crate) guard: GuardArgs,
     /// What is traced.
     #[command(flatten)]
     pub(crate) tracer: TracerArgs,
@@ -148,6 +191,44 @@ pub(crate) struct RecordArgs {
     /// standard error if the trace or the JSON summary goes to standard output
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What is kept from others, and from this program itself.
+#[derive(Debug, Args)]
+pub(crate) struct GuardArgs {
+    /// What the trace says of the names of processes and cgroups, and of the recorded command
+    #[arg(long, value_enum, default_value_t = NamesArg::Keep)]
+    pub(crate) names: NamesArg,
+    /// Keep all rights while tracing (for debugging)
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
+}
+
+/// What the trace says of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NamesArg {
+    /// The names themselves
+    Keep,
+    /// Hashes, keyed for this trace alone; no command
+    Hash,
+    /// Nothing
+    None,
+}
+
+impl GuardArgs {
+    /// The same for the library.
+    ///
+    /// # Errors
+    /// If the kernel gives no random numbers to make a key of.
+    pub(crate) fn names(&self) -> anyhow::Result<Names> {
+        match self.names {
+            NamesArg::Keep => Ok(Names::Keep),
+            NamesArg::Hash => {
+                Names::hashed().map_err(|_| anyhow::anyhow!("no random numbers for a key"))
+            }
+            NamesArg::None => Ok(Names::Omit),
+        }
+    }
 }
 
 /// What is traced, and how.

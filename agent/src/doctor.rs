@@ -11,6 +11,7 @@ use fragscope_agent::bpf::rights;
 use fragscope_agent::bpf::tracefs::{is_mounted_anywhere, with_tracefs};
 use fragscope_agent::bpf::tracer::{OLDEST_KERNEL, Tracer, TracerOptions};
 use fragscope_agent::btf::Btf;
+use fragscope_agent::privileges::{Needs, Sandbox};
 use fragscope_agent::probe_1g::{Host as _, ThisHost};
 use fragscope_agent::snapshot::source::{Snapshotter, SourceChoice};
 use fragscope_trace::header::Capability;
@@ -43,7 +44,7 @@ fn examine() -> Report {
     let can_snapshot = sources.iter().any(|c| c.available);
     let mut capabilities = vec![kernel(), permission(), tracefs(), btf(), symbols()];
     capabilities.extend(sources);
-    capabilities.push(probe_1g());
+    capabilities.extend([probe_1g(), sandbox()]);
     capabilities.extend(tracing());
     let missing = capabilities.iter().any(|c| c.required && !c.available);
     Report { can_record: !missing, can_snapshot, capabilities }
@@ -137,6 +138,14 @@ fn probe_1g() -> Capability {
     let lost = "the kernel can't be asked for real 1 GiB pages";
     let remedy = "a CPU with pdpe1gb, and CONFIG_HUGETLB_PAGE with CONFIG_CONTIG_ALLOC";
     capability("pages_1g", found.map_err(|e| e.to_string()), lost, remedy)
+}
+
+/// Tried on a thread that ends with it.
+fn sandbox() -> Capability {
+    let found = Sandbox::prepare(&Needs::default()).map(|(_, confined)| confined.to_string());
+    let lost = "record and serve work with --no-sandbox only, and keep their rights";
+    let remedy = "a kernel with CONFIG_SECCOMP_FILTER (and CONFIG_SECURITY_LANDLOCK, for files)";
+    capability("sandbox", found.map_err(|e| e.to_string()), lost, remedy)
 }
 
 /// Attaches everything there is, for a moment.

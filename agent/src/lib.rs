@@ -7,6 +7,7 @@
 //!   kept for the next snapshot;
 //! * [`btf`]: names, sizes and offsets of the kernel's types;
 //! * [`cost`]: what tracing adds to each allocation and free;
+//! * [`privileges`]: what is given up once tracing is set up;
 //! * [`probe_1g`]: how many 1 GiB pages the kernel really gives;
 //! * [`machine`], [`proc`]: geometry and settings of the host;
 //! * [`snapshot`]: the state of every page frame;
@@ -24,6 +25,7 @@ pub mod machine;
 pub mod merge;
 pub mod object;
 pub mod priority;
+pub mod privileges;
 pub mod probe_1g;
 pub mod proc;
 pub mod ring;

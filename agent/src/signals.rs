@@ -1,9 +1,11 @@
 //! Signals as values on a channel.
 
 use std::io;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
 use fragscope_agent::priority;
+use fragscope_agent::privileges::{Sandbox, spawn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
@@ -12,7 +14,7 @@ use signal_hook::low_level::siginfo::Cause;
 /// All signals that ask a program to end, but for SIGKILL.
 pub(crate) const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
 
-/// A signal that asks this program to end.
+/// A signal that asks this program to end, or, where it hangs on no terminal, to read its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// Its number, one of [`ENDING`].
@@ -22,6 +24,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// Whether the terminal has gone, or a service is to read its settings again.
+    #[must_use]
+    pub(crate) fn is_hang_up(self) -> bool {
+        self.signal == SIGHUP
+    }
+
     /// Whether the program may take its time.
     #[must_use]
     pub(crate) fn is_interrupt(self) -> bool {
@@ -30,15 +38,14 @@ impl Asked {
 }
 
 /// Catches the signals from now on. With the first one the main thread, which is to act on it,
-/// gets priority.
+/// gets priority. The thread that waits for them is inside `sandbox`.
 ///
 /// # Errors
 /// If no handler or thread can be made.
-pub(crate) fn catch() -> io::Result<Receiver<Asked>> {
+pub(crate) fn catch(sandbox: Option<&Arc<Sandbox>>) -> io::Result<Receiver<Asked>> {
     let mut signals = SignalsInfo::<WithOrigin>::new(ENDING)?;
     let (tx, rx) = unbounded();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        priority::raise_this_thread(priority::HIGHEST);
+    spawn("signals", Some(priority::HIGHEST), sandbox, move || {
         for origin in signals.forever() {
             priority::raise_main_thread(priority::HIGHEST);
             if tx.send(asked(&origin)).is_err() {

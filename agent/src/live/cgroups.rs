@@ -31,8 +31,7 @@ impl Cgroups {
     /// The groups of this host.
     #[must_use]
     pub fn of_host() -> Cgroups {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        Cgroups { mount: mount_point(&mounts), ..Cgroups::default() }
+        Cgroups { mount: mount_of_host(), ..Cgroups::default() }
     }
 
     /// A `Cgroup` event that must come before this context if its group was not told yet.
@@ -58,6 +57,12 @@ impl Cgroups {
         }
         self.paths.get(&id).cloned()
     }
+}
+
+/// Where this host's tree is mounted, if it is.
+#[must_use]
+pub fn mount_of_host() -> Option<PathBuf> {
+    mount_point(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
 
 /// Where `mountinfo` says that cgroup2 is mounted.

@@ -9,6 +9,7 @@ use fragscope_trace::page::CpuId;
 
 use super::cgroups::Cgroups;
 use super::ledger::Ledger;
+use super::names::Names;
 use super::queue::BatchSender;
 use super::stacks::Stacks;
 use super::tick::{Growth, Ticker};
@@ -69,6 +70,8 @@ pub(super) struct Collector {
     pub(super) grown: Sender<()>,
     /// Longest time that an event waits in a batch.
     pub(super) flush: Duration,
+    /// What is said of names.
+    pub(super) names: Names,
 }
 
 /// Working state, apart from the ends of channels.
@@ -164,13 +167,13 @@ impl Collector {
                 merger.push_page(event);
             }
             let Some(mut event) = self.tracer.dialect.side_event(&record) else { continue };
-            if let Some(stack) = stacks.resolve(&self.tracer.stacks, &mut event) {
-                merger.push_side(stack);
+            let stack = stacks.resolve(&self.tracer.stacks, &mut event);
+            let cgroup = cgroups.resolve(&event);
+            for side in [stack, cgroup, Some(event)].into_iter().flatten() {
+                if let Some(kind) = self.names.admit(side.kind) {
+                    merger.push_side(SideEvent { kind, ..side });
+                }
             }
-            if let Some(cgroup) = cgroups.resolve(&event) {
-                merger.push_side(cgroup);
-            }
-            merger.push_side(event);
         }
     }
 

@@ -10,7 +10,7 @@
 //!   for anybody: what finds no room in the queue is dropped and counted ([`queue`], [`ledger`]).
 //! * [`director`]: puts header, snapshots, events and the end into one order of frames.
 //! * [`stacks`], [`tick`], [`presence`]: symbolised stacks, the events of each second, memory that
-//!   was added.
+//!   was added; [`names`]: what is said of names; [`suspend`], [`clock`]: time.
 //!
 //! **Own pages.** What this process allocates is really used, so it is traced like everything
 //! else, and tagged. The allocation program compares the current process with this one; the
@@ -18,13 +18,16 @@
 //! allocation was, whoever frees it (writeback, for instance).
 
 pub mod cgroups;
+pub mod clock;
 pub mod collector;
 pub mod director;
 pub mod ledger;
+pub mod names;
 pub mod presence;
 pub mod queue;
 mod scanner;
 pub mod stacks;
+pub mod suspend;
 pub mod tick;
 
 use std::io;
@@ -40,12 +43,13 @@ use thiserror::Error;
 
 use self::collector::{Collector, Request};
 use self::director::{Director, LastWork, LiveReport, Order, State};
+use self::names::Names;
 use self::queue::{Recycler, queue};
 use self::scanner::Scanner;
 pub use self::scanner::{HostScanner, TakeSnapshot};
 use crate::bpf::tracer::{AttachError, Tracer, TracerOptions};
 use crate::machine::read_machine;
-use crate::priority;
+use crate::privileges::{Sandbox, spawn};
 use crate::proc::ProcError;
 use crate::snapshot::now_ns;
 
@@ -67,8 +71,12 @@ pub struct LiveOptions {
     pub snapshot_every: Option<Duration>,
     /// Time that a snapshot may take.
     pub snapshot_timeout: Duration,
-    /// The command being recorded, for the header.
+    /// The command being recorded, for the header. Left out unless names are kept.
     pub command: Option<Vec<String>>,
+    /// What is said of the names of processes and cgroups.
+    pub names: Names,
+    /// What the session's threads are confined by.
+    pub sandbox: Option<Arc<Sandbox>>,
 }
 
 impl Default for LiveOptions {
@@ -80,6 +88,8 @@ impl Default for LiveOptions {
             snapshot_every: None,
             snapshot_timeout: Duration::from_secs(30),
             command: None,
+            names: Names::Keep,
+            sandbox: None,
         }
     }
 }
@@ -93,6 +103,9 @@ pub enum StartError {
     /// The host can't be described.
     #[error(transparent)]
     Machine(#[from] ProcError),
+    /// The clock is not the kernel's.
+    #[error(transparent)]
+    Clock(#[from] clock::OtherTime),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -110,7 +123,7 @@ pub struct LiveAgent {
     recycler: Recycler,
     orders: Sender<Order>,
     requests: Sender<Request>,
-    director: JoinHandle<LiveReport>,
+    director: JoinHandle<Option<LiveReport>>,
 }
 
 impl LiveAgent {
@@ -123,9 +136,12 @@ impl LiveAgent {
         options: LiveOptions,
         take: Option<TakeSnapshot>,
     ) -> Result<LiveAgent, StartError> {
-        let scanner = take.map(Scanner::start).transpose()?;
+        clock::check()?;
+        let sandbox = options.sandbox.as_ref();
+        let scanner = take.map(|host| Scanner::start(host, sandbox)).transpose()?;
         let tracer = Tracer::attach(&options.tracer)?;
-        let header = header(&tracer, options.command)?;
+        let command = options.command.filter(|_| options.names.are_kept());
+        let header = header(&tracer, command)?;
         let page_map = Arc::clone(&tracer.page_map);
         let (sender, batches, recycler) = queue(options.queue_events);
         let (requests, asked) = unbounded();
@@ -138,6 +154,7 @@ impl LiveAgent {
             queue: sender,
             grown: grown_tx,
             flush: options.flush,
+            names: options.names,
         };
         let director = Director {
             header: header.clone(),
@@ -153,11 +170,8 @@ impl LiveAgent {
             snapshot_timeout: options.snapshot_timeout,
             state: State::default(),
         };
-        spawn("collector", move || {
-            priority::raise_this_thread(COLLECTOR_NICE);
-            collector.run();
-        })?;
-        let director = spawn("director", move || director.run())?;
+        spawn("collector", Some(COLLECTOR_NICE), sandbox, move || collector.run())?;
+        let director = spawn("director", None, sandbox, move || director.run())?;
         Ok(LiveAgent { frames, header, recycler, orders, requests, director })
     }
 
@@ -190,7 +204,7 @@ impl LiveAgent {
     pub fn join(self) -> Option<LiveReport> {
         let LiveAgent { frames, director, orders, .. } = self;
         drop(frames);
-        let report = director.join().ok();
+        let report = director.join().ok().flatten();
         // Until now: nobody left to give orders is an order by itself.
         drop(orders);
         report
@@ -249,13 +263,6 @@ impl Control {
     pub fn stall(&self, time: Duration) {
         let _ = self.requests.send(Request::Stall(time));
     }
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 fn header(tracer: &Tracer, command: Option<Vec<String>>) -> Result<Header, ProcError> {

@@ -1,10 +1,13 @@
 //! Looks at the host's memory on a thread of their own, so that nothing has to wait for one.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use fragscope_trace::page::PfnRange;
 use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
+
+use crate::privileges::{Sandbox, spawn};
 
 /// Looks at the host's memory, one look at a time.
 pub trait HostScanner: Send {
@@ -51,10 +54,13 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// Starts the thread.
-    pub(super) fn start(mut host: TakeSnapshot) -> std::io::Result<Scanner> {
+    pub(super) fn start(
+        mut host: TakeSnapshot,
+        sandbox: Option<&Arc<Sandbox>>,
+    ) -> std::io::Result<Scanner> {
         let (requests, asked) = unbounded::<(u64, Look)>();
         let (told, answers) = unbounded();
-        std::thread::Builder::new().name("scanner".to_owned()).spawn(move || {
+        spawn("scanner", None, sandbox, move || {
             for (number, look) in asked {
                 let seen = match look {
                     Look::Snapshot(role, deadline) => {

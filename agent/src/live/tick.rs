@@ -5,6 +5,7 @@ use fragscope_trace::machine::Zone;
 use fragscope_trace::page::{CpuId, PAGE_SIZE};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::suspend::{HostClocks, Suspends};
 use crate::machine::read_zones;
 use crate::proc::topology::read_cpus;
 
@@ -14,6 +15,7 @@ pub struct Ticker {
     cpu_ns: u64,
     online: Vec<CpuId>,
     managed: Vec<u64>,
+    suspends: Suspends<HostClocks>,
 }
 
 impl Ticker {
@@ -21,7 +23,12 @@ impl Ticker {
     #[must_use]
     pub fn new() -> Ticker {
         let zones = read_zones().unwrap_or_default();
-        Ticker { cpu_ns: own_cpu_ns(), online: online_cpus(), managed: managed_of(&zones) }
+        Ticker {
+            cpu_ns: own_cpu_ns(),
+            online: online_cpus(),
+            managed: managed_of(&zones),
+            suspends: Suspends::new(HostClocks),
+        }
     }
 
     /// The events of this second. `ring_peak_permille` is the largest fill of any ring since the
@@ -34,6 +41,11 @@ impl Ticker {
     ) -> Growth {
         let mut at = |cpu, kind| report(SideEvent { time_ns: now_ns, cpu, kind });
         at(None, self.cost(ring_peak_permille));
+        if let Some(gap) = self.suspends.since_last() {
+            let text = format!("the host was suspended for {:.1} s", gap.as_secs_f64());
+            log::warn!("{text}");
+            at(None, SideKind::Mark { text });
+        }
         let online = online_cpus();
         for (cpu, online) in changes(&self.online, &online) {
             at(Some(cpu), SideKind::Cpu { cpu, online });
@@ -125,7 +137,12 @@ mod tests {
 
     #[test]
     fn more_managed_pages_and_new_zones_are_growth() {
-        let mut ticker = Ticker { cpu_ns: 0, online: Vec::new(), managed: vec![10, 20] };
+        let mut ticker = Ticker {
+            cpu_ns: 0,
+            online: Vec::new(),
+            managed: vec![10, 20],
+            suspends: Suspends::new(HostClocks),
+        };
         assert_eq!(ticker.growth(vec![10, 19]), Growth::None);
         assert_eq!(ticker.growth(vec![10, 20]), Growth::Grown);
         assert_eq!(ticker.growth(vec![10, 20, 5]), Growth::Grown);

@@ -16,6 +16,8 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use crate::privileges::held;
+
 /// Why a file of `/proc` or `/sys` could not be used.
 #[derive(Debug, Error)]
 pub enum ProcError {
@@ -48,11 +50,11 @@ impl ProcError {
     }
 }
 
-/// Reads a whole file as text; bytes that are not UTF-8 are replaced.
+/// Reads a whole file as text, also one that is held open; bytes that are not UTF-8 are replaced.
 pub(crate) fn read(path: impl AsRef<Path>) -> Result<String, ProcError> {
     let path = path.as_ref();
     let failed = |source| ProcError::Io { path: path.display().to_string(), source };
-    let bytes = std::fs::read(path).map_err(failed)?;
+    let bytes = held::read(path).map_err(failed)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

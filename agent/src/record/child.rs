@@ -5,9 +5,11 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, bounded};
+use fragscope_agent::privileges::{Sandbox, spawn};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::signals::Asked;
@@ -22,8 +24,13 @@ pub(super) struct Child {
 
 impl Child {
     /// Starts `command` in this program's process group, with its standard output on standard
-    /// error if `stdout_is_ours`. Signals are at their defaults in it.
-    pub(super) fn start(command: &[OsString], stdout_is_ours: bool) -> Result<Child> {
+    /// error if `stdout_is_ours`. Signals are at their defaults in it. The thread that waits for it
+    /// is inside `sandbox`; the command is not.
+    pub(super) fn start(
+        command: &[OsString],
+        stdout_is_ours: bool,
+        sandbox: Option<&Arc<Sandbox>>,
+    ) -> Result<Child> {
         let (program, arguments) = command.split_first().context("no command")?;
         let mut command = Command::new(program);
         command.args(arguments);
@@ -34,7 +41,7 @@ impl Child {
         let mut child = command.spawn().with_context(|| format!("cannot run {name}"))?;
         let pid = Pid::from_raw(child.id() as i32);
         let (tx, exited) = bounded(1);
-        std::thread::Builder::new().name("waiter".to_owned()).spawn(move || {
+        spawn("waiter", None, sandbox, move || {
             let status = child.wait().map_or(1, shell_status);
             // Nobody listens when this program is ending.
             let _ = tx.send(status);

@@ -11,11 +11,13 @@ mod probe;
 mod summary;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 use fragscope_agent::live::{Control, LiveAgent, LiveOptions};
+use fragscope_agent::privileges::{Needs, Sandbox};
 use fragscope_agent::{heap, priority, snapshots};
 use fragscope_trace::causes;
 use fragscope_trace::header::EndReason;
@@ -26,6 +28,7 @@ use self::output::{Output, Written};
 use self::probe::ProbeAtEnd;
 use self::summary::Summary;
 use crate::cli::RecordArgs;
+use crate::confine;
 use crate::signals::{self, Asked};
 
 /// Events wait this long for their batch to fill: fewer, larger frames compress better.
@@ -40,7 +43,10 @@ const ABANDON_FILE_TIME: Duration = Duration::from_millis(500);
 /// Runs the subcommand.
 pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     heap::keep_freed();
-    let signals = signals::catch().context("cannot catch signals")?;
+    let needs = Needs { signals: !args.command.is_empty(), ..Needs::default() };
+    // The probe for 1 GiB pages changes the host's settings in the end.
+    let sandbox = confine::prepare(args.guard.no_sandbox || args.probe_1g, needs)?;
+    let signals = signals::catch(sandbox.as_ref()).context("cannot catch signals")?;
     let output = Output::open(&args.output)?;
     let command: Vec<String> =
         args.command.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -49,6 +55,8 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
         flush: FLUSH,
         snapshot_every: args.snapshot_every,
         command: (!command.is_empty()).then_some(command),
+        names: args.guard.names()?,
+        sandbox: sandbox.clone(),
         ..LiveOptions::default()
     };
     let abandon_time = if output.is_file() { ABANDON_FILE_TIME } else { ABANDON_TIME };
@@ -57,7 +65,17 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     let (ready_tx, ready) = bounded(1);
     let (written_tx, written) = bounded(1);
     let frames = agent.frames().clone();
-    output.write_on_thread(frames, agent.recycler(), !args.no_snapshot, ready_tx, written_tx)?;
+    output.write_on_thread(
+        frames,
+        agent.recycler(),
+        !args.no_snapshot,
+        ready_tx,
+        written_tx,
+        sandbox.as_ref(),
+    )?;
+    if args.command.is_empty() {
+        confine::enter(sandbox.as_ref())?;
+    }
     let control = agent.control();
     let probe = args.probe_1g.then(|| ProbeAtEnd::order(&control)).transpose()?;
     let recording = Recording {
@@ -70,6 +88,7 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
         written,
         child: None,
         ending: None,
+        sandbox,
         probe,
     };
     recording.run(agent)
@@ -94,6 +113,7 @@ struct Recording {
     written: Receiver<Written>,
     child: Option<Child>,
     ending: Option<Ending>,
+    sandbox: Option<Arc<Sandbox>>,
     /// Last, because dropping it waits for the session, which must have been left before.
     probe: Option<ProbeAtEnd>,
 }
@@ -130,8 +150,12 @@ impl Recording {
             return Ok(());
         }
         let stdout_is_ours = self.args.json || output::is_stdout(&self.args.output);
-        match Child::start(&self.args.command, stdout_is_ours) {
-            Ok(child) => self.child = Some(child),
+        match Child::start(&self.args.command, stdout_is_ours, self.sandbox.as_ref()) {
+            Ok(child) => {
+                self.child = Some(child);
+                // It runs as it was asked for; from here on this thread needs no rights, either.
+                confine::enter(self.sandbox.as_ref())?;
+            }
             Err(error) => {
                 self.control
                     .abandon(EndReason::Failed { error: causes::in_one_line(error.as_ref()) });

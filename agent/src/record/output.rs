@@ -1,14 +1,20 @@
 //! Where a trace goes.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, Sender};
 use fragscope_agent::live::queue::Recycler;
+use fragscope_agent::privileges::{Sandbox, spawn};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::writer::{TraceWriter, WriteError};
+
+/// Permissions of a new file: a trace says what processes of others do.
+const MODE: u32 = 0o600;
 
 /// A file or standard output.
 #[derive(Debug)]
@@ -38,13 +44,16 @@ pub(super) fn is_broken_pipe(error: &WriteError) -> bool {
 }
 
 impl Output {
-    /// Opens the output; a file of this name is emptied.
+    /// Opens the output; a file of this name is emptied, and keeps its permissions. A new one is for
+    /// its owner alone.
     pub(super) fn open(path: &Path) -> Result<Output> {
         let file = if is_stdout(path) {
             use std::os::fd::AsFd as _;
             File::from(io::stdout().as_fd().try_clone_to_owned()?)
         } else {
-            File::create(path).with_context(|| format!("cannot create {}", path.display()))?
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(MODE);
+            options.open(path).with_context(|| format!("cannot create {}", path.display()))?
         };
         Ok(Output { file })
     }
@@ -63,8 +72,9 @@ impl Output {
         with_snapshot: bool,
         ready: Sender<()>,
         written: Sender<Written>,
+        sandbox: Option<&Arc<Sandbox>>,
     ) -> Result<()> {
-        std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+        spawn("writer", None, sandbox, move || {
             let ready = Some(ready);
             let mut sink = Sink { writer: None, recycler, ready, with_snapshot, events: 0 };
             let mut file = Some(self.file);

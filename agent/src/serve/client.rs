@@ -1,8 +1,8 @@
 //! One client: a bounded queue of encoded frames and a thread that writes them.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -28,6 +28,8 @@ pub(super) enum NoMore {
 pub(super) struct Client {
     queue: Sender<Frames>,
     queued: Arc<AtomicUsize>,
+    /// Whether it was given up because it took nothing.
+    is_stalled: Arc<AtomicBool>,
     socket: HangUp,
     peer: String,
 }
@@ -39,12 +41,17 @@ impl Client {
         let queued = Arc::new(AtomicUsize::new(0));
         let peer = connection.peer().to_owned();
         let socket = connection.hang_up()?;
-        let client = Client { queue, queued: Arc::clone(&queued), socket, peer };
+        let is_stalled = Arc::new(AtomicBool::new(false));
+        let (of_thread, stalled) = (Arc::clone(&queued), Arc::clone(&is_stalled));
+        let client = Client { queue, queued, is_stalled, socket, peer };
         std::thread::Builder::new().name("client".to_owned()).spawn(move || {
-            write(connection, &frames, &queued);
+            let result = write(connection, &frames, &of_thread);
+            // How a write ends that took longer than it may.
+            let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+            stalled.store(result.is_err_and(|error| is_timeout(&error)), Ordering::Release);
             drop(frames);
             // What is left in the queue will never be written: the client is gone, not slow.
-            queued.store(0, Ordering::Release);
+            of_thread.store(0, Ordering::Release);
             drop(done);
         })?;
         Ok(client)
@@ -58,7 +65,10 @@ impl Client {
             return Err(NoMore::Slow);
         }
         self.queued.fetch_add(frames.len(), Ordering::AcqRel);
-        self.queue.send(Arc::clone(frames)).map_err(|_| NoMore::Gone)
+        self.queue.send(Arc::clone(frames)).map_err(|_| {
+            let is_stalled = self.is_stalled.load(Ordering::Acquire);
+            if is_stalled { NoMore::Slow } else { NoMore::Gone }
+        })
     }
 
     /// Ends the connection now, also if its thread is stuck in a write.
@@ -73,14 +83,18 @@ impl Client {
 }
 
 /// Writes until the hub or the other end hangs up, or nothing is taken for too long.
-fn write(mut connection: Connection, frames: &Receiver<Frames>, queued: &AtomicUsize) {
+fn write(
+    mut connection: Connection,
+    frames: &Receiver<Frames>,
+    queued: &AtomicUsize,
+) -> io::Result<()> {
     for part in frames {
-        if connection.write_all(&part).and_then(|()| connection.flush()).is_err() {
-            return;
-        }
+        connection.write_all(&part)?;
+        connection.flush()?;
         queued.fetch_sub(part.len(), Ordering::AcqRel);
     }
     connection.finish();
+    Ok(())
 }
 
 #[cfg(test)]
@@ -107,5 +121,18 @@ mod tests {
         // The writing thread notices, and its queue is closed.
         assert!(ended.recv().is_err());
         assert_eq!(client.send(&vec![1].into()), Err(NoMore::Gone));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_for_too_long_is_slow_however_little_waits() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::unix(ours, "test".to_owned()).unwrap();
+        connection.give_up_after(std::time::Duration::from_millis(10)).unwrap();
+        let (done, ended) = crossbeam_channel::bounded(0);
+        let client = Client::start(connection, done).unwrap();
+        // More than a socket holds, and less than may wait.
+        client.send(&vec![7; QUEUE_BYTES / 2].into()).unwrap();
+        assert!(ended.recv().is_err());
+        assert_eq!(client.send(&vec![1].into()), Err(NoMore::Slow));
     }
 }

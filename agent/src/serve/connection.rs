@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{Shutdown, shutdown};
 use rustls::{ServerConnection, StreamOwned};
 
@@ -34,16 +35,23 @@ enum Out {
 impl Connection {
     /// To a process of this host.
     pub(super) fn unix(stream: UnixStream, peer: String) -> io::Result<Connection> {
-        stream.set_write_timeout(Some(STALL_MAX))?;
         let socket = stream.as_fd().try_clone_to_owned()?;
-        Ok(Connection { out: Out::Unix(stream), socket, peer })
+        let connection = Connection { out: Out::Unix(stream), socket, peer };
+        connection.give_up_after(STALL_MAX)?;
+        Ok(connection)
     }
 
     /// To whoever has shown a certificate.
     pub(super) fn tls(stream: TlsStream, peer: String) -> io::Result<Connection> {
-        stream.sock.set_write_timeout(Some(STALL_MAX))?;
         let socket = stream.sock.as_fd().try_clone_to_owned()?;
-        Ok(Connection { out: Out::Tls(Box::new(stream)), socket, peer })
+        let connection = Connection { out: Out::Tls(Box::new(stream)), socket, peer };
+        connection.give_up_after(STALL_MAX)?;
+        Ok(connection)
+    }
+
+    /// Writes fail when nothing was taken for so long.
+    pub(super) fn give_up_after(&self, time: Duration) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.socket, Timeout::Send, Some(time))?)
     }
 
     /// Who it is, for people.

@@ -13,6 +13,8 @@ use fragscope_trace::writer::{TraceWriter, WriteError};
 use super::census::{Census, Refusal};
 use super::client::{Client, Frames, NoMore};
 use super::connection::Connection;
+use super::figures::Figures;
+use super::notify::Notifier;
 
 /// A client waits this long for its snapshot; then it gets events without.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(35);
@@ -28,6 +30,8 @@ pub(super) struct Hub {
     recycler: Recycler,
     joined: Receiver<Connection>,
     census: Arc<Census>,
+    figures: Arc<Figures>,
+    notifier: Notifier,
     clients_max: usize,
     /// Encodes; its output is taken out after each frame.
     writer: Option<TraceWriter<Vec<u8>>>,
@@ -48,7 +52,8 @@ impl Hub {
     pub(super) fn new(
         control: Control,
         recycler: Recycler,
-        census: Arc<Census>,
+        (census, figures): (Arc<Census>, Arc<Figures>),
+        notifier: Notifier,
         clients_max: usize,
     ) -> (Hub, Sender<Connection>) {
         let (tx, joined) = unbounded();
@@ -58,6 +63,8 @@ impl Hub {
             recycler,
             joined,
             census,
+            figures,
+            notifier,
             clients_max,
             writer: None,
             header: Frames::from([]),
@@ -121,6 +128,10 @@ impl Hub {
     }
 
     fn pass_on(&mut self, frame: Frame) -> Result<(), WriteError> {
+        self.figures.note(&frame);
+        // Frames come every second at least: what watches over this program watches over them.
+        let (census, figures) = (&self.census, &self.figures);
+        self.notifier.alive(|| status(census, figures));
         match frame {
             Frame::Header(header) => self.begin(&header)?,
             Frame::Snapshot(snapshot) => {
@@ -203,5 +214,19 @@ impl Hub {
         // Senders only ever vanish, so this ends with the last of them or with the time.
         drop(streams);
         let _ = self.ended.recv_timeout(LAST_FRAMES);
+    }
+}
+
+/// One line on how it goes.
+pub(super) fn status(census: &Census, figures: &Figures) -> String {
+    let known = figures.read();
+    let lost: u64 = known.lost.values().sum();
+    let clients = census.connected();
+    match known.totals {
+        Some(totals) => format!(
+            "{clients} clients, {lost} events lost, {} of {} regions tainted, {} obtainable",
+            totals.tainted_1g.min, totals.whole_1g, totals.obtainable_1g.min
+        ),
+        None => format!("{clients} clients, {lost} events lost, no snapshot yet"),
     }
 }

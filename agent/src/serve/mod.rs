@@ -4,137 +4,148 @@
 //! the events from there on. A client that takes too little is dropped and counted; nobody waits
 //! for it. Clients of this host are known by the kernel's word ([`callers`]), those of the network
 //! by their certificates ([`handshake`]); nobody else is told anything, and nothing that a client
-//! sends is read.
+//! sends is read. [`metrics`] tell any process of this host how memory and this program do.
+//!
+//! SIGHUP has the settings read again; those on who may come in change at once ([`doors`]).
 
 mod callers;
 mod census;
 mod client;
 mod connection;
+mod doors;
+mod figures;
 mod handshake;
+mod http;
 mod hub;
+mod metrics;
+mod notify;
 mod socket;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use crossbeam_channel::{Sender, bounded, never, select};
-use fragscope_agent::live::{LiveAgent, LiveOptions};
-use fragscope_agent::{heap, priority, snapshots, tls};
+use anyhow::{Context as _, Result};
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+use crossbeam_channel::{Receiver, bounded, never, select};
+use fragscope_agent::live::{Control, LiveAgent, LiveOptions};
+use fragscope_agent::privileges::{Sandbox, spawn};
+use fragscope_agent::{heap, priority, snapshots};
+use fragscope_trace::causes;
 use fragscope_trace::header::EndReason;
 
-use self::callers::Callers;
 use self::census::{Census, Refusal};
-use self::connection::Connection;
-use self::handshake::{Identity, TlsDoor};
+use self::doors::Doors;
+use self::figures::Figures;
 use self::hub::Hub;
-use self::socket::Socket;
-use crate::cli::{Address, ServeArgs};
-use crate::signals;
+use self::metrics::Metrics;
+use self::notify::Notifier;
+use crate::cli::{Cli, ServeArgs};
+use crate::signals::{self, Asked};
+use crate::{config, confine};
 
 /// Time from a signal to the end of this program, with some left for the exit itself.
 const ABANDON_TIME: Duration = Duration::from_millis(55);
 
-/// Runs the subcommand.
-pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
+/// Runs the subcommand with the arguments typed and those of the configuration file.
+pub(crate) fn run(argv: &[OsString]) -> Result<ExitCode> {
     heap::keep_freed();
-    let signals = signals::catch().context("cannot catch signals")?;
+    let args = config::serve_args(argv)?;
+    if args.listen.is_empty() {
+        let text = "nowhere to listen: --listen is missing, here and in the configuration file";
+        return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, text).into());
+    }
+    let notifier = Notifier::of_environment();
+    let sandbox = confine::prepare(args.guard.no_sandbox, doors::needs(&args))?;
+    let sandbox = sandbox.as_ref();
+    let signals = signals::catch(sandbox).context("cannot catch signals")?;
     // Before tracing starts: an unusable address is the more likely mistake.
-    let doors = Doors::open(args)?;
-    let options = LiveOptions {
-        tracer: args.tracer.options(),
-        snapshot_every: args.snapshot_every,
-        ..LiveOptions::default()
-    };
-    let agent = LiveAgent::start(options, Some(snapshots::taker()?))?;
-    let census = Arc::new(Census::default());
+    let doors = Doors::open(&args)?;
+    let agent = LiveAgent::start(options(&args, sandbox)?, Some(snapshots::taker()?))?;
+    let metrics = Metrics { figures: Arc::new(Figures::default()), census: Arc::default() };
+    let known = (Arc::clone(&metrics.census), Arc::clone(&metrics.figures));
     let (hub, joined) =
-        Hub::new(agent.control(), agent.recycler(), Arc::clone(&census), args.max_clients);
-    doors.accept_on_threads(&joined, &census)?;
+        Hub::new(agent.control(), agent.recycler(), known, notifier.another(), args.max_clients);
+    doors.accept_on_threads(&joined, &metrics, sandbox)?;
     let (done_tx, done) = bounded(1);
     let frames = agent.frames().clone();
-    spawn("hub", move || {
+    spawn("hub", None, sandbox, move || {
         // Nobody listens when this program is ending.
         let _ = done_tx.send(hub.run(&frames));
     })?;
-    let mut give_up = never();
-    loop {
-        select! {
-            recv(signals) -> _ => {
-                agent.control().abandon(EndReason::Terminated);
-                priority::raise_all_threads(priority::HIGHEST);
-                give_up = crossbeam_channel::at(Instant::now() + ABANDON_TIME);
-            }
-            recv(give_up) -> _ => return Ok(ExitCode::SUCCESS),
-            recv(done) -> served => {
-                served.context("the serving thread failed")?.map_err(anyhow::Error::msg)?;
-                conclude(&census);
-                return Ok(ExitCode::SUCCESS);
-            }
-        }
-    }
+    confine::enter(sandbox)?;
+    Service { argv, args, doors, notifier, metrics }.attend(&agent.control(), &signals, &done)
 }
 
-/// All addresses that are listened at, and who may come in.
-struct Doors {
-    sockets: Vec<Socket>,
-    tls: Vec<TlsDoor>,
-    callers: Callers,
+fn options(args: &ServeArgs, sandbox: Option<&Arc<Sandbox>>) -> Result<LiveOptions> {
+    Ok(LiveOptions {
+        tracer: args.tracer.options(),
+        snapshot_every: args.snapshot_every,
+        names: args.guard.names()?,
+        sandbox: sandbox.cloned(),
+        ..LiveOptions::default()
+    })
 }
 
-impl Doors {
-    fn open(args: &ServeArgs) -> Result<Doors> {
-        let callers = Callers {
-            uids: args.allow_uid.iter().copied().collect(),
-            gids: args.allow_gid.iter().copied().collect(),
-        };
-        let mut doors = Doors { sockets: Vec::new(), tls: Vec::new(), callers };
-        let mut identity = None;
-        for address in &args.listen {
-            match address {
-                Address::Unix(path) => doors.sockets.push(Socket::bind(path, args.socket_mode)?),
-                Address::Tls(address) => {
-                    let identity: &Identity = match &mut identity {
-                        Some(known) => known,
-                        unknown => unknown.insert(read_identity(args)?),
-                    };
-                    doors.tls.push(TlsDoor::bind(*address, Arc::clone(identity))?);
+/// All that is set up.
+struct Service<'a> {
+    argv: &'a [OsString],
+    args: ServeArgs,
+    doors: Doors,
+    notifier: Notifier,
+    metrics: Metrics,
+}
+
+impl Service<'_> {
+    /// Obeys signals until the session is over, or nobody can wait for that any longer.
+    fn attend(
+        &self,
+        control: &Control,
+        signals: &Receiver<Asked>,
+        done: &Receiver<Result<(), String>>,
+    ) -> Result<ExitCode> {
+        self.ready();
+        let mut give_up = never();
+        loop {
+            select! {
+                recv(signals) -> asked => match asked {
+                    Ok(asked) if asked.is_hang_up() => self.reload(),
+                    _ => {
+                        self.notifier.stopping();
+                        control.abandon(EndReason::Terminated);
+                        priority::raise_all_threads(priority::HIGHEST);
+                        give_up = crossbeam_channel::at(Instant::now() + ABANDON_TIME);
+                    }
+                },
+                recv(give_up) -> _ => return Ok(ExitCode::SUCCESS),
+                recv(done) -> served => {
+                    served.context("the serving thread failed")?.map_err(anyhow::Error::msg)?;
+                    conclude(&self.metrics.census);
+                    return Ok(ExitCode::SUCCESS);
                 }
             }
         }
-        Ok(doors)
     }
 
-    /// Lets clients in from now on. The files of sockets stay as long as `self`.
-    fn accept_on_threads(&self, joined: &Sender<Connection>, census: &Arc<Census>) -> Result<()> {
-        for socket in &self.sockets {
-            let (door, joined, census) = (socket.door()?, joined.clone(), Arc::clone(census));
-            let callers = self.callers.clone();
-            spawn("listener", move || door.accept(&joined, || callers.clone(), &census))?;
-        }
-        for door in &self.tls {
-            let (door, joined, census) = (door.another()?, joined.clone(), Arc::clone(census));
-            spawn("tls-listener", move || door.accept(&joined, &census))?;
-        }
-        Ok(())
+    fn ready(&self) {
+        self.notifier.ready(&hub::status(&self.metrics.census, &self.metrics.figures));
     }
-}
 
-fn read_identity(args: &ServeArgs) -> Result<Identity> {
-    let (Some(cert), Some(key), Some(ca)) = (&args.tls_cert, &args.tls_key, &args.tls_client_ca)
-    else {
-        bail!(
-            "a tls address takes --tls-cert, --tls-key and --tls-client-ca: nobody is served \
-               unauthenticated"
-        );
-    };
-    let files = tls::Files { cert: cert.clone(), key: key.clone(), ca: ca.clone() };
-    Ok(Arc::new(RwLock::new(tls::server(&files)?)))
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+    /// Reads the settings again. What can't be used leaves all as it was.
+    fn reload(&self) {
+        self.notifier.reloading();
+        let read = config::serve_args(self.argv);
+        match read.and_then(|new| self.doors.admit_by(&new, &self.args)) {
+            Ok(()) => log::warn!("settings were read again"),
+            Err(error) => {
+                let why = causes::in_one_line(error.as_ref());
+                log::error!("settings stay as they were: {why}");
+            }
+        }
+        self.ready();
+    }
 }
 
 /// The session is over: by a signal, or because tracing failed.

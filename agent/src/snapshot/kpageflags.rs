@@ -14,6 +14,7 @@ use fragscope_trace::snapshot::{ChunkTime, PageRun, Snapshot, SnapshotRole, Snap
 use super::grow::find_present;
 use super::runs::{self, Block, RunBuilder, State};
 use super::{CHUNK_PAGES, Limits, SnapshotError, chunks, now_ns, spans};
+use crate::privileges::held;
 
 const PATH: &str = "/proc/kpageflags";
 
@@ -43,7 +44,7 @@ pub fn take(
     role: SnapshotRole,
     limits: &Limits,
 ) -> Result<Snapshot, SnapshotError> {
-    let file = File::open(PATH).map_err(SnapshotError::KpageFlags)?;
+    let file = held::open(PATH).map_err(SnapshotError::KpageFlags)?;
     let begin_ns = now_ns();
     let spans = spans(&machine.zones);
     let all_pages = spans.iter().map(|s| s.pages()).sum();
@@ -79,7 +80,7 @@ pub fn take(
 /// # Errors
 /// If the file cannot be read.
 pub(crate) fn present_in(candidates: &[PfnRange]) -> Result<Vec<PfnRange>, SnapshotError> {
-    let file = File::open(PATH).map_err(SnapshotError::KpageFlags)?;
+    let file = held::open(PATH).map_err(SnapshotError::KpageFlags)?;
     find_present(candidates, |range| {
         let mut buffer = vec![0; range.pages() as usize * 8];
         let flags = read_chunk(&file, range, &mut buffer)?;

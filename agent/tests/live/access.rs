@@ -180,7 +180,7 @@ fn an_agent_without_certificates_does_not_listen_on_the_network() {
 }
 
 /// Connects as another user of this host, with one supplementary group.
-fn connect_as(path: &Path, uid: u32, gid: u32) -> io::Result<UnixStream> {
+pub(crate) fn connect_as(path: &Path, uid: u32, gid: u32) -> io::Result<UnixStream> {
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));

@@ -10,7 +10,7 @@ use fragscope_trace::event::{PageEvent, SideEvent};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{End, Header};
 use fragscope_trace::reader::TraceReader;
-use fragscope_trace::snapshot::SnapshotRole;
+use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
 use rustix::fs::{FlockOperation, flock};
 
 /// Set for a test that runs itself again as a load: rounds and MiB of the storm.
@@ -67,6 +67,7 @@ pub(crate) struct Trace {
     pub(crate) pages: Vec<PageEvent>,
     pub(crate) sides: Vec<SideEvent>,
     pub(crate) snapshots: Vec<SnapshotRole>,
+    pub(crate) sources: Vec<SnapshotSource>,
     pub(crate) end: Option<End>,
 }
 
@@ -83,12 +84,16 @@ impl Trace {
             pages: Vec::new(),
             sides: Vec::new(),
             snapshots: Vec::new(),
+            sources: Vec::new(),
             end: None,
         };
         while let Some(frame) = reader.next_frame().unwrap() {
             match frame {
                 Frame::Header(_) => panic!("a second header"),
-                Frame::Snapshot(snapshot) => trace.snapshots.push(snapshot.role),
+                Frame::Snapshot(snapshot) => {
+                    trace.snapshots.push(snapshot.role);
+                    trace.sources.push(snapshot.source);
+                }
                 Frame::Events(batch) => {
                     trace.pages.extend(batch.pages);
                     trace.sides.extend(batch.sides.into_iter().map(|(_, side)| side));

@@ -8,6 +8,8 @@ mod faults;
 mod pki;
 mod probe_1g;
 mod record;
+mod rights;
 mod serve;
+mod service;
 mod snapshot;
 mod tracing;

@@ -4,8 +4,9 @@
 //! like any other: the header of the live one, and everything since a snapshot was begun.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -99,7 +100,7 @@ impl Keeper {
         dropped > 0
     }
 
-    /// Writes what is kept to a new file.
+    /// Writes what is kept to a new file, for its owner alone.
     ///
     /// # Errors
     /// If there is no snapshot to begin with, the file exists, or can't be written.
@@ -108,7 +109,9 @@ impl Keeper {
             bail!("there is nothing to save before the next snapshot");
         };
         let name = path.display();
-        let file = File::create_new(path).with_context(|| format!("cannot create {name}"))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.open(path).with_context(|| format!("cannot create {name}"))?;
         let write = || -> Result<Saved> {
             let mut writer = TraceWriter::new(BufWriter::new(file), &self.header)?;
             let frames = self.frames.iter().map(|f| &f.bytes);
