@@ -6,7 +6,7 @@
 
 mod parse;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -16,8 +16,10 @@ use thiserror::Error;
 /// Where the kernel shows its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Anonymous members inside anonymous members, at most; the kernel's deepest are 4.
+/// Typedefs of typedefs and arrays of arrays, at most; the kernel's deepest are 4.
 const NESTING_MAX: u32 = 32;
+/// Anonymous members, within each other or not, that one search enters.
+const ANONYMOUS_MAX: usize = 1000;
 
 /// Why BTF could not be read, or lacks a name.
 #[derive(Debug, Error)]
@@ -214,7 +216,7 @@ impl Btf {
     fn member(&self, name: &str, path: &str) -> Result<Member, BtfError> {
         let mut at = Member { bit_offset: 0, type_id: self.struct_id(name)? };
         for part in path.split('.') {
-            let found = self.member_of(at.type_id, part, 0);
+            let found = self.member_of(at.type_id, part, &mut HashSet::new());
             let found = found.ok_or_else(|| no_member(name, path))?;
             at = Member {
                 bit_offset: at.bit_offset.saturating_add(found.bit_offset),
@@ -224,15 +226,17 @@ impl Btf {
         Ok(at)
     }
 
-    /// Finds a direct member, or one inside anonymous members.
-    fn member_of(&self, type_id: u32, wanted: &str, depth: u32) -> Option<Member> {
-        if depth > NESTING_MAX {
+    /// Finds a direct member, or one inside anonymous members. A type that was `seen` does not have
+    /// it; so each is looked at once, even where damaged types hold each other.
+    fn member_of(&self, type_id: u32, wanted: &str, seen: &mut HashSet<u32>) -> Option<Member> {
+        let type_id = self.strip(type_id);
+        if seen.len() > ANONYMOUS_MAX || !seen.insert(type_id) {
             return None;
         }
-        self.members(self.strip(type_id)).find_map(|(name, member)| match self.string(name) {
+        self.members(type_id).find_map(|(name, member)| match self.string(name) {
             found if found == wanted => Some(member),
             "" => {
-                let inner = self.member_of(member.type_id, wanted, depth + 1)?;
+                let inner = self.member_of(member.type_id, wanted, seen)?;
                 let bit_offset = member.bit_offset.saturating_add(inner.bit_offset);
                 Some(Member { bit_offset, ..inner })
             }
@@ -416,6 +420,16 @@ mod tests {
                 exercise(&btf);
             }
         }
+    }
+
+    #[test]
+    fn types_that_hold_themselves_are_searched_once() {
+        let mut b = sample();
+        let own = b.count + 1;
+        b.structure("page_like", 8, &[("", own, 0), ("", own, 0), ("", own, 0), ("x", own, 0)]);
+        let btf = Btf::parse(b.bytes()).unwrap();
+        assert_eq!(btf.offset_of("page_like", "x").unwrap(), 0);
+        assert!(btf.offset_of("page_like", "y").is_err());
     }
 
     #[test]

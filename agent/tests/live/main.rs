@@ -3,6 +3,7 @@
 
 mod access;
 mod common;
+mod context;
 mod cost;
 mod faults;
 mod pki;
