@@ -7,11 +7,9 @@
 
 #[path = "../tests/small_machine/mod.rs"]
 mod small_machine;
+mod threads;
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fragscope_replay::mm::allocator::PageAllocator;
 use fragscope_replay::mm::flavour::Smp;
@@ -24,23 +22,12 @@ use fragscope_replay::mm::spb::Spb;
 use fragscope_replay::mm::stock::Stock;
 use fragscope_trace::gfp::Gfp;
 use fragscope_trace::page::CpuId;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use threads::median;
 
 const PAGES: u64 = 1 << 20;
 /// Pages that a thread holds before it frees them.
 const RUN: usize = 64;
 const PAIRS: usize = 15;
-const SPAN: Duration = Duration::from_millis(200);
-
-/// Keeps the calling thread on the `number`-th of the processors that the process may use, so that
-/// two threads never share one while another is idle.
-fn bind(number: u16) {
-    let usable = sched_getaffinity(None).expect("the process may use some processors");
-    let processors = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu));
-    let mut own = CpuSet::new();
-    own.set(processors.cycle().nth(usize::from(number)).expect("one processor at least"));
-    sched_setaffinity(None, &own).expect("a processor that the process may use");
-}
 
 /// Allocations and frees until told to stop.
 fn work(mm: &impl PageAllocator, cpu: u16, stop: &AtomicBool) -> u64 {
@@ -59,31 +46,9 @@ fn work(mm: &impl PageAllocator, cpu: u16, stop: &AtomicBool) -> u64 {
     operations
 }
 
-/// Operations per second of so many threads, each on its own CPU.
-fn throughput(mm: &(impl PageAllocator + Sync), threads: u16) -> f64 {
-    let (stop, operations) = (AtomicBool::new(false), AtomicU64::new(0));
-    let ready = Barrier::new(usize::from(threads) + 1);
-    let seconds = thread::scope(|scope| {
-        for cpu in 0..threads {
-            let (stop, operations, ready) = (&stop, &operations, &ready);
-            scope.spawn(move || {
-                bind(cpu);
-                ready.wait();
-                operations.fetch_add(work(mm, cpu, stop), Ordering::Relaxed);
-            });
-        }
-        ready.wait();
-        let begin = Instant::now();
-        thread::sleep(SPAN);
-        stop.store(true, Ordering::Relaxed);
-        begin.elapsed().as_secs_f64()
-    });
-    operations.load(Ordering::Relaxed) as f64 / seconds
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// Operations per second of so many threads, each on its own CPU of the model.
+fn throughput(mm: &(impl PageAllocator + Sync), number: u16) -> f64 {
+    threads::throughput(number, |cpu, stop| work(mm, cpu, stop))
 }
 
 fn measure<A: PageAllocator + Sync>(name: &str, settings: &Settings) {

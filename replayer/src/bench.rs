@@ -93,15 +93,72 @@ pub struct BenchReport {
     pub events_per_second: BTreeMap<&'static str, f64>,
     /// The same with the spread of the runs.
     pub spread: BTreeMap<&'static str, Spread>,
-    /// CPU time of the whole pipeline, all threads together.
-    pub pipeline_cpu_ns_per_event: f64,
+    /// CPU time of the whole pipeline, all threads together, if it was measured.
+    pub pipeline_cpu_ns_per_event: Option<f64>,
     /// Resident memory that each track took, per page frame that the machine's zones span.
     pub bytes_per_frame: BTreeMap<&'static str, f64>,
     /// Size of the frames that hold events, per event.
     pub bytes_per_event: f64,
 }
 
-/// Measures every part `repeats` times (at least once). The tracks begin as found; the
+/// A part of a replay that is measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Reading events.
+    Decode,
+    /// Writing them.
+    Encode,
+    /// What the kernel did.
+    Kernel,
+    /// The stock allocator.
+    Stock,
+    /// The superpageblock allocator.
+    Spb,
+    /// The same with the bitmap index.
+    #[value(name = "spb_bitmap")]
+    SpbBitmap,
+    /// Reader and all tracks, each on its own thread.
+    Pipeline,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 7] = [
+        Part::Decode,
+        Part::Encode,
+        Part::Kernel,
+        Part::Stock,
+        Part::Spb,
+        Part::SpbBitmap,
+        Part::Pipeline,
+    ];
+
+    /// Its name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Part::Decode => "decode",
+            Part::Encode => "encode",
+            Part::Kernel => "kernel",
+            Part::Stock => "stock",
+            Part::Spb => "spb",
+            Part::SpbBitmap => "spb_bitmap",
+            Part::Pipeline => "pipeline",
+        }
+    }
+}
+
+/// What one run of a part took. Times are of the part's own clock.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    ns: u64,
+    /// CPU time of all threads, of the pipeline only.
+    all_cpu_ns: Option<u64>,
+    /// Resident memory of a track.
+    bytes: Option<u64>,
+}
+
+/// Measures `parts`, each `repeats` times (at least once), in turn. The tracks begin as found; the
 /// superpageblock track with `settings` and once more with the bitmap index.
 ///
 /// # Errors
@@ -109,32 +166,22 @@ pub struct BenchReport {
 pub fn measure<R: Read>(
     open: impl Fn() -> Result<TraceReader<R>, ReadError>,
     settings: &Settings,
+    parts: &[Part],
     repeats: usize,
 ) -> Result<BenchReport, BenchError> {
     let trace = Trace::survey(&open)?;
-    let bitmap = Settings { spb_index: IndexKind::Bitmap, ..settings.clone() };
     let mut seconds: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
     let mut bytes_per_frame = BTreeMap::new();
     let (mut cpu_ns, repeats) = (Vec::new(), repeats.max(1));
     for _ in 0..repeats {
-        let mut put = |part, ns: u64| seconds.entry(part).or_default().push(ns as f64 / 1e9);
-        put("decode", decode(open()?)?);
-        put("encode", encode(open()?)?);
-        let frames = trace.frames();
-        let mut keep = |part, bytes: u64| bytes_per_frame.insert(part, bytes as f64 / frames);
-        let (ns, bytes) = kernel(open()?, &trace)?;
-        put("kernel", ns);
-        keep("kernel", bytes);
-        let (ns, bytes) = policy::<StockMm, R>(open()?, &trace, TrackKind::Stock, settings)?;
-        put("stock", ns);
-        keep("stock", bytes);
-        let (ns, bytes) = policy::<SpbMm, R>(open()?, &trace, TrackKind::Spb, settings)?;
-        put("spb", ns);
-        keep("spb", bytes);
-        put("spb_bitmap", policy::<SpbMm, R>(open()?, &trace, TrackKind::Spb, &bitmap)?.0);
-        let (wall, cpu) = pipeline(open()?, settings)?;
-        put("pipeline", wall);
-        cpu_ns.push(cpu as f64 / trace.events as f64);
+        for part in parts {
+            let run = run(*part, open()?, &trace, settings)?;
+            seconds.entry(part.name()).or_default().push(run.ns as f64 / 1e9);
+            cpu_ns.extend(run.all_cpu_ns.map(|ns| ns as f64 / trace.events as f64));
+            if let Some(bytes) = run.bytes {
+                bytes_per_frame.insert(part.name(), bytes as f64 / trace.frames());
+            }
+        }
     }
     let rate = |seconds: Vec<f64>| {
         Spread::of(seconds.into_iter().map(|s| trace.events as f64 / s.max(1e-9)).collect())
@@ -145,10 +192,30 @@ pub fn measure<R: Read>(
         repeats,
         events_per_second: spread.iter().map(|(part, s)| (*part, s.median)).collect(),
         spread,
-        pipeline_cpu_ns_per_event: Spread::of(cpu_ns).median,
+        pipeline_cpu_ns_per_event: (!cpu_ns.is_empty()).then(|| Spread::of(cpu_ns).median),
         bytes_per_frame,
         bytes_per_event: trace.event_bytes as f64 / trace.events as f64,
     })
+}
+
+fn run<R: Read>(
+    part: Part,
+    reader: TraceReader<R>,
+    trace: &Trace,
+    settings: &Settings,
+) -> Result<Run, BenchError> {
+    match part {
+        Part::Decode => decode(reader),
+        Part::Encode => encode(reader),
+        Part::Kernel => kernel(reader, trace),
+        Part::Stock => policy::<StockMm, R>(reader, trace, TrackKind::Stock, settings),
+        Part::Spb => policy::<SpbMm, R>(reader, trace, TrackKind::Spb, settings),
+        Part::SpbBitmap => {
+            let bitmap = Settings { spb_index: IndexKind::Bitmap, ..settings.clone() };
+            policy::<SpbMm, R>(reader, trace, TrackKind::Spb, &bitmap)
+        }
+        Part::Pipeline => pipeline(reader, settings),
+    }
 }
 
 /// What must be known of a trace before its parts can be timed.
@@ -218,6 +285,9 @@ impl Stopwatch {
         now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 
+    /// Nothing but what is measured runs inside: tools that count by function (callgrind's
+    /// `--toggle-collect`) know it by this function's name.
+    #[inline(never)]
     fn run<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begin = Stopwatch::now(self.clock);
         let result = work();
@@ -233,7 +303,7 @@ fn resident_bytes() -> u64 {
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
-fn decode<R: Read>(mut reader: TraceReader<R>) -> Result<u64, BenchError> {
+fn decode<R: Read>(mut reader: TraceReader<R>) -> Result<Run, BenchError> {
     let mut total_ns = 0;
     loop {
         let mut watch = Stopwatch::of_thread();
@@ -244,12 +314,12 @@ fn decode<R: Read>(mut reader: TraceReader<R>) -> Result<u64, BenchError> {
                 reader.recycle(batch);
             }
             Some(_) => {}
-            None => return Ok(total_ns),
+            None => return Ok(Run { ns: total_ns, ..Run::default() }),
         }
     }
 }
 
-fn encode<R: Read>(mut reader: TraceReader<R>) -> Result<u64, BenchError> {
+fn encode<R: Read>(mut reader: TraceReader<R>) -> Result<Run, BenchError> {
     let mut writer = TraceWriter::new(io::sink(), reader.header())?;
     let mut watch = Stopwatch::of_thread();
     while let Some(frame) = reader.next_frame()? {
@@ -258,11 +328,10 @@ fn encode<R: Read>(mut reader: TraceReader<R>) -> Result<u64, BenchError> {
             reader.recycle(batch);
         }
     }
-    Ok(watch.total_ns)
+    Ok(Run { ns: watch.total_ns, ..Run::default() })
 }
 
-/// Time of the kernel track, and its memory.
-fn kernel<R: Read>(reader: TraceReader<R>, trace: &Trace) -> Result<(u64, u64), BenchError> {
+fn kernel<R: Read>(reader: TraceReader<R>, trace: &Trace) -> Result<Run, BenchError> {
     let before = resident_bytes();
     let mut track = trace.kernel_track()?;
     let (mut watch, mut ops) = (Stopwatch::of_thread(), Vec::new());
@@ -270,16 +339,16 @@ fn kernel<R: Read>(reader: TraceReader<R>, trace: &Trace) -> Result<(u64, u64), 
         ops.clear();
         watch.run(|| replay_kernel(&mut track, batch, &mut ops));
     })?;
-    Ok((watch.total_ns, resident_bytes().saturating_sub(before)))
+    let bytes = resident_bytes().saturating_sub(before);
+    Ok(Run { ns: watch.total_ns, bytes: Some(bytes), ..Run::default() })
 }
 
-/// Time of a policy track, and its memory.
 fn policy<A: PageAllocator, R: Read>(
     reader: TraceReader<R>,
     trace: &Trace,
     kind: TrackKind,
     settings: &Settings,
-) -> Result<(u64, u64), BenchError> {
+) -> Result<Run, BenchError> {
     let spec = TrackSpec { settings: settings.clone(), ..TrackSpec::as_found(kind) };
     let machine = &trace.snapshot.machine;
     let mut kernel = trace.kernel_track()?;
@@ -294,7 +363,7 @@ fn policy<A: PageAllocator, R: Read>(
         watch.run(|| track.replay(&ops));
         bytes = bytes.max(resident_bytes().saturating_sub(before));
     })?;
-    Ok((watch.total_ns, bytes))
+    Ok(Run { ns: watch.total_ns, bytes: Some(bytes), ..Run::default() })
 }
 
 fn replay_kernel(track: &mut KernelTrack, batch: &EventBatch, ops: &mut Vec<Op>) {
@@ -322,11 +391,8 @@ fn each_batch<R: Read>(
     Ok(())
 }
 
-/// Time on the wall and CPU time of reading and of all tracks together.
-fn pipeline<R: Read>(
-    mut reader: TraceReader<R>,
-    settings: &Settings,
-) -> Result<(u64, u64), BenchError> {
+/// Time on the wall of reading and of all tracks together.
+fn pipeline<R: Read>(mut reader: TraceReader<R>, settings: &Settings) -> Result<Run, BenchError> {
     let spec = |kind| TrackSpec { settings: settings.clone(), ..TrackSpec::as_found(kind) };
     let specs = [TrackKind::Stock, TrackKind::Spb].map(spec).into();
     let mut observatory = Observatory::new(reader.header(), specs)?;
@@ -337,5 +403,6 @@ fn pipeline<R: Read>(
         // Waits for the tracks.
         observatory.policy_samples().map_err(BenchError::from)
     })?;
-    Ok((begin.elapsed().as_nanos() as u64, cpu.total_ns))
+    let ns = begin.elapsed().as_nanos() as u64;
+    Ok(Run { ns, all_cpu_ns: Some(cpu.total_ns), bytes: None })
 }

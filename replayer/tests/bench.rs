@@ -22,6 +22,18 @@ fn every_part_has_a_rate_within_its_spread() {
 }
 
 #[test]
+fn only_the_parts_asked_for_are_measured() {
+    let run =
+        bench(&["tests/data/tiny.fst", "--repeat", "1", "--part", "stock", "--json"]).success();
+    let report: serde_json::Value =
+        serde_json::from_slice(&run.get_output().stdout).expect("one JSON object");
+    let parts = report["events_per_second"].as_object().expect("rates by part");
+    assert_eq!(parts.keys().collect::<Vec<_>>(), ["stock"]);
+    assert!(report["pipeline_cpu_ns_per_event"].is_null());
+    bench(&["tests/data/tiny.fst", "--part", "everything"]).code(2);
+}
+
+#[test]
 fn what_is_no_trace_is_said_to_be_none() {
     bench(&["Cargo.toml", "--repeat", "1"]).code(1);
     bench(&["--repeat", "0"]).code(2);

@@ -79,12 +79,15 @@ impl Gfp {
     /// The mobility type that the request asks for (bits 3 and 4; both set means unmovable here,
     /// since the kernel refuses the combination).
     #[must_use]
+    #[inline]
     pub const fn migratetype(self) -> Migratetype {
-        match (self.bits() >> 3) & 3 {
-            1 => Migratetype::Movable,
-            2 => Migratetype::Reclaimable,
-            _ => Migratetype::Unmovable,
-        }
+        const BY_BITS: [Migratetype; 4] = [
+            Migratetype::Unmovable,
+            Migratetype::Movable,
+            Migratetype::Reclaimable,
+            Migratetype::Unmovable,
+        ];
+        BY_BITS[(self.bits() >> 3 & 3) as usize]
     }
 
     /// Whether the caller may reclaim and wait.

@@ -8,7 +8,7 @@ use fragscope_trace::reader::TraceReader;
 use super::SettingsArgs;
 use super::input::Input;
 use super::output::{self, Lines};
-use crate::bench::{BenchReport, measure};
+use crate::bench::{BenchReport, Part, measure};
 use crate::bundled;
 
 /// What was typed.
@@ -21,6 +21,9 @@ pub(super) struct BenchArgs {
     /// How often each part runs.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
+    /// Only this part; may be given several times.
+    #[arg(long = "part", value_name = "PART", value_enum)]
+    parts: Vec<Part>,
     #[command(flatten)]
     settings: SettingsArgs,
     /// Print JSON.
@@ -32,14 +35,15 @@ pub(super) struct BenchArgs {
 pub(super) fn bench(args: &BenchArgs) -> Result<()> {
     let settings = args.settings.resolve()?;
     let repeats = args.repeat as usize;
+    let parts = if args.parts.is_empty() { &Part::ALL[..] } else { &args.parts };
     let report = match &args.trace {
         Some(path) => {
             let input = Input::new(path)?;
-            measure(|| input.open(), &settings, repeats).with_context(|| input.name())?
+            measure(|| input.open(), &settings, parts, repeats).with_context(|| input.name())?
         }
         None => {
             let open = || TraceReader::new(bundled::recording());
-            measure(open, &settings, repeats).context("the bundled recording")?
+            measure(open, &settings, parts, repeats).context("the bundled recording")?
         }
     };
     if args.json { output::json(&report) } else { output::text_out(&text(&report)) }
@@ -56,8 +60,9 @@ fn text(report: &BenchReport) -> String {
         lines.raw(&format!("{clock:<40} {median:>7.1} {low:>8.1} {high:>8.1}"));
     }
     lines.raw("");
-    let cpu = report.pipeline_cpu_ns_per_event;
-    lines.raw(&format!("all tracks: {cpu:.0} ns of CPU time per event"));
+    if let Some(cpu) = report.pipeline_cpu_ns_per_event {
+        lines.raw(&format!("all tracks: {cpu:.0} ns of CPU time per event"));
+    }
     for (track, bytes) in &report.bytes_per_frame {
         lines.raw(&format!("{track} track: {bytes:.1} bytes of memory per page frame"));
     }

@@ -180,16 +180,16 @@ impl<A: PageAllocator> PolicyTrack<A> {
         let (mut lives_in, mut read) = ([0; AHEAD], 0);
         for (place, op) in lives_in.iter_mut().zip(ops) {
             if let Step::Alloc { pfn, .. } | Step::Free { pfn, .. } = op.step {
-                *place = frames.place(pfn).unwrap_or(pfn);
+                *place = frames.near(pfn);
             }
         }
-        for place in &lives_in[..ops.len()] {
+        for place in lives_in.iter().take(ops.len()) {
             read ^= frames.owner(*place);
         }
         std::hint::black_box(read);
     }
 
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, op: &Op) {
         if op.time_ns >> ADVANCE_SHIFT > self.advanced {
             self.advanced = op.time_ns >> ADVANCE_SHIFT;
@@ -206,10 +206,19 @@ impl<A: PageAllocator> PolicyTrack<A> {
                 self.allocator.at(op.time_ns, cpu);
                 self.free(pfn, 1 << order, cpu);
             }
+            ref rare => self.rare_step(op.time_ns, rare),
+        }
+    }
+
+    /// Steps that are no allocation and no free.
+    #[cold]
+    fn rare_step(&mut self, time_ns: TimeNs, step: &Step) {
+        match *step {
+            Step::Alloc { .. } | Step::Free { .. } => {}
             Step::Failed { gfp, cpu, order } => self.failed(gfp, cpu, order),
             Step::SetContent { pfn, pages, content } => self.set_content(pfn, pages, content),
             Step::Rename { from, to, order } => self.rename(from, to, 1 << order),
-            Step::Locate { pfn, order } => self.locate(op.time_ns, pfn, order),
+            Step::Locate { pfn, order } => self.locate(time_ns, pfn, order),
             Step::Grow { start, pages } => self.allocator.grow(pages_from(start, pages)),
             Step::Shrink { start, pages } => {
                 self.allocator.shrink(pages_from(start, pages));
@@ -220,7 +229,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc(&mut self, pfn: Frame, request: &Request) {
         let pages = 1 << request.order;
         self.tally.requests += 1;
@@ -235,20 +244,29 @@ impl<A: PageAllocator> PolicyTrack<A> {
         }
     }
 
+    #[inline(always)]
     fn settle(&mut self, pfn: Frame, frame: Frame, pages: u32) {
-        for page in 0..pages {
-            self.allocator.frames().settle(pfn + page, frame + page);
+        let frames = self.allocator.frames();
+        frames.settle(pfn, frame);
+        for page in 1..pages {
+            frames.settle(pfn + page, frame + page);
         }
         self.tally.placed_pages += u64::from(pages);
     }
 
     /// Frees what still lives under kernel pfns that now hold something else.
-    #[inline]
+    #[inline(always)]
     fn vacate(&mut self, pfn: Frame, pages: u32, cpu: CpuId) {
         let frames = self.allocator.frames();
-        if (pfn..pfn + pages).any(|page| frames.place(page).is_some()) {
-            self.tally.stale_pages += self.release(pfn, pages, cpu).freed;
+        let is_placed = |page| frames.place(page).is_some();
+        if is_placed(pfn) || pages > 1 && (pfn + 1..pfn + pages).any(is_placed) {
+            self.vacate_placed(pfn, pages, cpu);
         }
+    }
+
+    #[cold]
+    fn vacate_placed(&mut self, pfn: Frame, pages: u32, cpu: CpuId) {
+        self.tally.stale_pages += self.release(pfn, pages, cpu).freed;
     }
 
     /// What the caller does without the block: one that can do without asks for single pages
@@ -266,7 +284,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
         let gfp = request.gfp - (Gfp::NORETRY | Gfp::NOWARN | Gfp::COMP);
         let piece = Request { order: 0, gfp, ..*request };
         for page in pfn..pfn + (1 << request.order) {
-            match self.allocator.alloc(&piece) {
+            match self.alloc_piece(&piece) {
                 Ok(frame) => {
                     self.settle(page, frame, 1);
                     self.tally.piece_pages += 1;
@@ -276,9 +294,36 @@ impl<A: PageAllocator> PolicyTrack<A> {
         }
     }
 
-    #[inline]
+    #[inline(never)]
+    fn alloc_piece(&self, piece: &Request) -> Result<Frame, Refusal> {
+        self.allocator.alloc(piece)
+    }
+
+    #[inline(always)]
     fn free(&mut self, pfn: Frame, pages: u32, cpu: CpuId) {
         self.tally.requests += 1;
+        let frames = self.allocator.frames();
+        if pages == 1
+            && pfn < frames.len()
+            && let Some(frame) = frames.place(pfn)
+        {
+            frames.unsettle(pfn);
+            self.tally.freed_pages += 1;
+            self.free_block(frame, 0, cpu);
+        } else {
+            self.free_range(pfn, pages, cpu);
+        }
+    }
+
+    #[inline]
+    fn free_block(&mut self, frame: Frame, order: u8, cpu: CpuId) {
+        if self.allocator.free(frame, order, cpu, FreeEntry::Normal).is_err() {
+            self.tally.rejected_frees += 1;
+        }
+    }
+
+    #[inline(never)]
+    fn free_range(&mut self, pfn: Frame, pages: u32, cpu: CpuId) {
         let released = self.release(pfn, pages, cpu);
         self.tally.reclaimed_free_pages += released.evicted;
         self.tally.unplaced_free_pages += released.nowhere;
@@ -320,9 +365,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
             self.allocator.frames().unsettle(page);
         }
         for (frame, order) in aligned_blocks(frames, MAX_PAGE_ORDER) {
-            if self.allocator.free(frame, order, cpu, FreeEntry::Normal).is_err() {
-                self.tally.rejected_frees += 1;
-            }
+            self.free_block(frame, order, cpu);
         }
     }
 

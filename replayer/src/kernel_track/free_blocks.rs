@@ -22,6 +22,12 @@ impl FreeBits {
     /// Says whether frames are free.
     #[inline]
     pub fn set(&mut self, at: Frame, pages: u32, free: bool) {
+        if pages == 1 {
+            let word = &mut self.words[(at / WORD_BITS) as usize];
+            let bit = 1 << (at % WORD_BITS);
+            *word = if free { *word | bit } else { *word & !bit };
+            return;
+        }
         let (mut at, end) = (at, at + pages);
         while at < end {
             let (word, bit) = ((at / WORD_BITS) as usize, at % WORD_BITS);

@@ -78,23 +78,31 @@ impl KernelTrack {
 
     /// The frames of an event, or `None` (counted) if they are outside the machine or the opening
     /// snapshot contains the event.
-    #[inline]
+    #[inline(always)]
     fn frames_of(&mut self, event: PageEvent) -> Option<Range<Frame>> {
         let frames = self.pages.clip(event.range());
         if frames.is_empty() {
             self.anomalies.outside_events += 1;
             return None;
         }
-        if let Some(opening) = &self.opening {
-            if opening.contains(event.pfn, event.time_ns) {
-                self.anomalies.contained_events += 1;
-                return None;
-            }
-            if event.time_ns > opening.over_ns() {
-                self.opening = None;
-            }
+        if self.opening.is_some() && self.is_in_opening(event) {
+            self.anomalies.contained_events += 1;
+            return None;
         }
         Some(frames)
+    }
+
+    /// Whether the opening snapshot contains an event. It is forgotten with the first event from
+    /// which on it contains none.
+    #[inline(never)]
+    fn is_in_opening(&mut self, event: PageEvent) -> bool {
+        if self.is_contained(event.time_ns, event.pfn) {
+            return true;
+        }
+        if self.opening.as_ref().is_some_and(|opening| event.time_ns > opening.over_ns()) {
+            self.opening = None;
+        }
+        false
     }
 
     fn alloc(&mut self, event: PageEvent, ops: &mut Vec<Op>) {

@@ -10,12 +10,16 @@ use super::free_blocks::FreeBits;
 use crate::mm::allocator::{BuildError, TaintChange};
 use crate::mm::census::Census;
 use crate::mm::flavour::Up;
-use crate::mm::frames::Frame;
-use crate::mm::geometry::{Geometry, PageblockId};
+use crate::mm::frames::{Frame, by_bits};
+use crate::mm::geometry::{Geometry, PageblockId, RegionId};
+use crate::mm::huge_pages;
 use crate::observe::FreeBlocks;
 
 /// log2 of the nanoseconds in a tick of a page's clock: 65.5 µs, so that 32 bits hold 78 hours.
 const TICK_SHIFT: u32 = 16;
+
+/// Contents by the bits of a state.
+static CONTENTS: [Content; 32] = by_bits(Content::ALL);
 
 const OWN: u8 = 1 << 5;
 const INFERRED: u8 = 1 << 6;
@@ -49,7 +53,7 @@ impl PageState {
     #[must_use]
     #[inline]
     pub fn content(self) -> Content {
-        Content::ALL[usize::from(self.0 & 31).min(Content::COUNT - 1)]
+        CONTENTS[usize::from(self.0 & 31)]
     }
 
     /// The recorder allocated it.
@@ -132,9 +136,11 @@ impl PageTable {
     pub fn new(machine: &Machine, clock_base_ns: TimeNs) -> Result<PageTable, BuildError> {
         let geometry = Geometry::new(machine, u64::from(fragscope_trace::page::REGION_ORDER))?;
         let frames = geometry.frames() as usize;
+        let touched = vec![0; frames];
+        huge_pages::advise(&touched);
         Ok(PageTable {
             states: vec![PageState::default(); frames],
-            touched: vec![0; frames],
+            touched,
             buddy: FreeBits::new(frames),
             census: Census::new(&geometry),
             geometry,
@@ -207,7 +213,10 @@ impl PageTable {
     /// Says that an event named these frames.
     #[inline]
     pub fn touch(&mut self, frames: std::ops::Range<Frame>, tick: u32) {
-        self.touched[frames.start as usize..frames.end as usize].fill(tick);
+        match &mut self.touched[frames.start as usize..frames.end as usize] {
+            [page] => *page = tick,
+            pages => pages.fill(tick),
+        }
     }
 
     /// Sets the state of frames and tells what they held. Frames outside every zone are passed
@@ -215,6 +224,20 @@ impl PageTable {
     #[inline]
     pub fn set(&mut self, frames: std::ops::Range<Frame>, new: PageState) -> Before {
         let mut before = Before::default();
+        if frames.len() == 1 {
+            let place = self.geometry.place_of(frames.start);
+            if let Some((_, region)) = place {
+                let old = std::mem::replace(&mut self.states[frames.start as usize], new);
+                before.count(old, 1);
+                self.count_change(frames.start, 1, region, old, new);
+            }
+            return before;
+        }
+        self.set_range(frames, new, &mut before);
+        before
+    }
+
+    fn set_range(&mut self, frames: std::ops::Range<Frame>, new: PageState, before: &mut Before) {
         let mut at = frames.start;
         while at < frames.end {
             let old = self.states[at as usize];
@@ -222,17 +245,25 @@ impl PageTable {
             let limit = block_end.min(frames.end);
             let run = self.states[at as usize..limit as usize].iter();
             let pages = run.take_while(|s| **s == old).count() as u32;
-            if self.geometry.zone_of(at).is_some() {
+            if let Some((_, region)) = self.geometry.place_of(at) {
                 before.count(old, pages);
-                self.change(at, pages, old, new);
+                self.states[at as usize..(at + pages) as usize].fill(new);
+                self.count_change(at, pages, region, old, new);
             }
             at += pages;
         }
-        before
     }
 
-    fn change(&mut self, at: Frame, pages: u32, old: PageState, new: PageState) {
-        self.states[at as usize..(at + pages) as usize].fill(new);
+    /// Counts frames of a region that turned from one state to another.
+    #[inline]
+    fn count_change(
+        &mut self,
+        at: Frame,
+        pages: u32,
+        region: RegionId,
+        old: PageState,
+        new: PageState,
+    ) {
         let (from, to) = (old.content(), new.content());
         if from == to {
             return;
@@ -247,8 +278,11 @@ impl PageTable {
             self.free_pages -= if from.is_free() { count } else { 0 };
             self.free_pages += if to.is_free() { count } else { 0 };
         }
-        let region = self.geometry.region_of(at);
-        self.census.shift(region, from, to, pages, at);
+        if pages == 1 {
+            self.census.shift_page(region, from, to, at);
+        } else {
+            self.census.shift(region, from, to, pages, at);
+        }
     }
 
     /// Pages that stand in the way of a 1 GiB page, on the whole machine.

@@ -179,7 +179,12 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
     /// Says that the pages of a block turned from one content to another.
     #[inline]
     pub fn shift(&self, frame: Frame, order: u8, from: Content, to: Content) {
-        self.census.shift(self.geometry.region_of(frame), from, to, 1 << order, frame);
+        let region = self.geometry.region_of(frame);
+        if order == 0 {
+            self.census.shift_page(region, from, to, frame);
+        } else {
+            self.census.shift(region, from, to, 1 << order, frame);
+        }
     }
 
     /// `__add_to_free_list`

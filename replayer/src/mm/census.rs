@@ -60,32 +60,46 @@ impl<F: Flavour> Census<F> {
         }
     }
 
-    /// Says that `pages` pages of a region, the first of them `frame`, turned from one content
+    /// Says that `pages` pages of a region (one at least), the first of them `frame`, turned from one content
     /// to another.
-    #[inline]
     pub fn shift(&self, region: RegionId, from: Content, to: Content, pages: u32, frame: Frame) {
+        self.count(region, from, to, pages, frame);
+        let last = (frame + (pages - 1)) >> self.pageblock_order;
+        (frame >> self.pageblock_order..=last).for_each(|block| self.touch(block));
+    }
+
+    /// [`Census::shift`] of one page.
+    #[inline(always)]
+    pub fn shift_page(&self, region: RegionId, from: Content, to: Content, frame: Frame) {
+        self.count(region, from, to, 1, frame);
+        self.touch(frame >> self.pageblock_order);
+    }
+
+    #[inline(always)]
+    fn count(&self, region: RegionId, from: Content, to: Content, pages: u32, frame: Frame) {
         let row = &self.pages[region.0 as usize];
         row[from.index()].sub(pages);
         row[to.index()].add(pages);
-        let last = frame + pages.saturating_sub(1);
-        for block in frame >> self.pageblock_order..=last >> self.pageblock_order {
-            let touched = &self.touched[block as usize];
-            // Threads that only look may all have the cache line.
-            if !touched.load(Ordering::Relaxed) {
-                touched.store(true, Ordering::Relaxed);
-            }
-        }
-        if (1 << from.index() | 1 << to.index()) & TAINTING != 0 {
-            self.shift_taint(region, from.taints(), to.taints(), pages, frame);
+        let (from, to) = (TAINTING >> from.index() & 1, TAINTING >> to.index() & 1);
+        if from != to {
+            self.shift_taint(region, to == 1, pages, frame);
         }
     }
 
-    fn shift_taint(&self, region: RegionId, from: bool, to: bool, pages: u32, frame: Frame) {
+    /// Says that something in a pageblock changed.
+    #[inline(always)]
+    fn touch(&self, block: u32) {
+        let touched = &self.touched[block as usize];
+        // Threads that only look may all have the cache line.
+        if !touched.load(Ordering::Relaxed) {
+            touched.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(never)]
+    fn shift_taint(&self, region: RegionId, to: bool, pages: u32, frame: Frame) {
         let tainting = &self.tainting[region.0 as usize];
         let before = tainting.get();
-        if from == to {
-            return;
-        }
         if to {
             tainting.add(pages);
         } else {

@@ -74,13 +74,34 @@ impl AllocFlags {
 #[must_use]
 #[inline]
 pub fn highest_zone(gfp: Gfp) -> ZoneKind {
-    let zone_bits = Gfp::DMA.union(Gfp::DMA32).union(Gfp::HIGHMEM).union(Gfp::MOVABLE);
-    let movable = Gfp::HIGHMEM.union(Gfp::MOVABLE);
-    match gfp.intersection(zone_bits) {
-        g if g.contains(Gfp::DMA) => ZoneKind::Dma,
-        g if g.contains(Gfp::DMA32) => ZoneKind::Dma32,
-        g if g.contains(movable) => ZoneKind::Movable,
-        _ => ZoneKind::Normal,
+    // `GFP_ZONE_TABLE`
+    HIGHEST[(gfp.bits() & ZONE_BITS) as usize]
+}
+
+/// The low bits of a request's flags, which choose zones.
+const ZONE_BITS: u32 = 0xf;
+const _: () =
+    assert!(Gfp::DMA.union(Gfp::DMA32).union(Gfp::HIGHMEM).union(Gfp::MOVABLE).bits() == ZONE_BITS);
+
+static HIGHEST: [ZoneKind; 1 + ZONE_BITS as usize] = {
+    let mut table = [ZoneKind::Normal; 1 + ZONE_BITS as usize];
+    let mut bits = 0;
+    while bits <= ZONE_BITS {
+        table[bits as usize] = highest_of(Gfp::from_bits_truncate(bits));
+        bits += 1;
+    }
+    table
+};
+
+const fn highest_of(gfp: Gfp) -> ZoneKind {
+    if gfp.contains(Gfp::DMA) {
+        ZoneKind::Dma
+    } else if gfp.contains(Gfp::DMA32) {
+        ZoneKind::Dma32
+    } else if gfp.contains(Gfp::HIGHMEM.union(Gfp::MOVABLE)) {
+        ZoneKind::Movable
+    } else {
+        ZoneKind::Normal
     }
 }
 

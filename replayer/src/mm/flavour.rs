@@ -9,6 +9,8 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use super::huge_pages;
+
 #[cfg(loom)]
 pub mod checked;
 
@@ -35,11 +37,18 @@ pub trait Word<T: Copy>: Default {
     fn replace_if(&self, old: T, new: T) -> bool;
 }
 
+/// A table of zeroes, on huge pages if it is large.
+fn zeroed_table<T: bytemuck::Zeroable>(rows: usize) -> Box<[T]> {
+    let table = bytemuck::allocation::zeroed_slice_box(rows);
+    huge_pages::advise(&table);
+    table
+}
+
 macro_rules! words {
     ($($int:ty, $atomic:ty);*) => {$(
         impl Word<$int> for Cell<$int> {
             fn zeroed<const N: usize>(rows: usize) -> Box<[[Self; N]]> {
-                bytemuck::allocation::zeroed_slice_box(rows)
+                zeroed_table(rows)
             }
             #[inline]
             fn get(&self) -> $int {
@@ -72,7 +81,7 @@ macro_rules! words {
         }
         impl Word<$int> for $atomic {
             fn zeroed<const N: usize>(rows: usize) -> Box<[[Self; N]]> {
-                bytemuck::allocation::zeroed_slice_box(rows)
+                zeroed_table(rows)
             }
             #[inline]
             fn get(&self) -> $int {
@@ -114,15 +123,25 @@ pub trait Lock: Default + Debug {
     fn unlock(&self);
 
     /// Waits for it and gives it back when the guard is dropped.
+    #[inline]
     fn guard(&self) -> Guard<'_, Self> {
         self.lock();
         Guard(self)
     }
 
     /// Takes it if it is free, until the guard is dropped.
+    #[inline]
     fn try_guard(&self) -> Option<Guard<'_, Self>> {
         // Lazily: a guard that is dropped would give back a lock that somebody else holds.
         self.try_lock().then(|| Guard(self))
+    }
+}
+
+impl<'a, L: Lock> Guard<'a, L> {
+    /// Gives back a lock that the caller has taken.
+    #[inline]
+    pub fn of(lock: &'a L) -> Guard<'a, L> {
+        Guard(lock)
     }
 }
 
@@ -131,6 +150,7 @@ pub trait Lock: Default + Debug {
 pub struct Guard<'a, L: Lock>(&'a L);
 
 impl<L: Lock> Drop for Guard<'_, L> {
+    #[inline]
     fn drop(&mut self) {
         self.0.unlock();
     }

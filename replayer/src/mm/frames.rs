@@ -31,7 +31,8 @@ const WORD: usize = 0;
 const NEXT: usize = 1;
 const PREV: usize = 2;
 const PLACE: usize = 3;
-/// In a `place` slot: the allocator dropped the page.
+/// In a `place` slot: the allocator dropped the page. Other values are a frame + 1, so that a zeroed
+/// table means "nowhere".
 const EVICTED: u32 = u32::MAX;
 
 /// What a frame is to the allocator.
@@ -65,6 +66,24 @@ impl FrameState {
         FrameState::Isolated,
     ];
 }
+
+/// Every value that the bits of a part can have; those beyond the last known one read as that, so
+/// that a part is read without a branch.
+pub(crate) const fn by_bits<T: Copy, const KNOWN: usize, const VALUES: usize>(
+    all: [T; KNOWN],
+) -> [T; VALUES] {
+    let mut values = [all[KNOWN - 1]; VALUES];
+    let mut i = 0;
+    while i < KNOWN {
+        values[i] = all[i];
+        i += 1;
+    }
+    values
+}
+
+static STATES: [FrameState; 8] = by_bits(FrameState::ALL);
+static TYPES: [Migratetype; 8] = by_bits(Migratetype::ALL);
+static CONTENTS: [Content; 32] = by_bits(Content::ALL);
 
 bitflags::bitflags! {
     /// Marks of a frame.
@@ -134,7 +153,7 @@ impl FrameWord {
     #[must_use]
     #[inline]
     pub fn state(self) -> FrameState {
-        FrameState::ALL[(self.0 & 7).min(6) as usize]
+        STATES[(self.0 & 7) as usize]
     }
 
     /// log2 of the pages of the block that this frame heads.
@@ -148,14 +167,14 @@ impl FrameWord {
     #[must_use]
     #[inline]
     pub fn migratetype(self) -> Migratetype {
-        Migratetype::ALL[(self.0 >> 8 & 7).min(5) as usize]
+        TYPES[(self.0 >> 8 & 7) as usize]
     }
 
     /// What it holds.
     #[must_use]
     #[inline]
     pub fn content(self) -> Content {
-        Content::ALL[((self.0 >> 11 & 31) as usize).min(Content::COUNT - 1)]
+        CONTENTS[(self.0 >> 11 & 31) as usize]
     }
 
     /// Its marks.
@@ -163,6 +182,21 @@ impl FrameWord {
     #[inline]
     pub fn marks(self) -> Mark {
         Mark::from_bits_retain((self.0 >> 16) as u16)
+    }
+
+    /// Whether the frame is handed out.
+    #[must_use]
+    #[inline]
+    pub fn is_allocated(self) -> bool {
+        self.0 & 7 == FrameState::Allocated as u32
+    }
+
+    /// Whether it is a handed out block of one page, not a part of a larger one.
+    #[must_use]
+    #[inline]
+    pub fn is_single_page(self) -> bool {
+        const TAIL: u32 = (Mark::TAIL.bits() as u32) << 16;
+        self.0 & (0xff | TAIL) == FrameState::Allocated as u32
     }
 
     /// Whether it heads a free buddy block of exactly `order`.
@@ -257,11 +291,16 @@ impl<F: Flavour> Frames<F> {
     /// Where the logical page of a kernel pfn lives, or `None`.
     #[inline]
     pub fn place(&self, kernel_pfn: u32) -> Option<Frame> {
-        // Stored off by one so that a zeroed table means "nowhere".
-        match self.frames[kernel_pfn as usize][PLACE].get() {
-            0 | EVICTED => None,
-            place => Some(place - 1),
-        }
+        let place = self.frames[kernel_pfn as usize][PLACE].get().wrapping_sub(1);
+        (place < EVICTED - 1).then_some(place)
+    }
+
+    /// Where the logical page of a kernel pfn lives, or else the frame of that pfn itself: what
+    /// is likely to be needed of the table.
+    #[inline]
+    pub fn near(&self, kernel_pfn: u32) -> Frame {
+        let place = self.frames[kernel_pfn as usize][PLACE].get().wrapping_sub(1);
+        if place < self.len() { place } else { kernel_pfn }
     }
 
     /// Says that the allocator dropped the logical page `kernel_pfn`, which the kernel kept.
@@ -347,6 +386,16 @@ impl<F: Flavour> Frames<F> {
         self.link(next, PREV).set(prev);
     }
 
+    /// Takes the first frame off a list.
+    #[inline]
+    pub fn pop_head(&self, list: ListId) -> Option<Frame> {
+        let frame = self.first(list)?;
+        let next = self.frames[frame as usize][NEXT].get();
+        self.heads[list.0 as usize][0].set(next);
+        self.link(next, PREV).set(list.0 | HEAD);
+        Some(frame)
+    }
+
     /// First frame of a list.
     #[inline]
     pub fn first(&self, list: ListId) -> Option<Frame> {
@@ -430,7 +479,9 @@ mod tests {
         let mut model = [VecDeque::new(), VecDeque::new()];
         for (what, frame) in steps {
             let (list, frame) = ((what & 1) as usize, u32::from(frame % 8));
-            if let Some(l) = model.iter_mut().find(|l| l.contains(&frame)) {
+            if what & 4 != 0 {
+                assert_eq!(frames.pop_head(ListId(list as u32)), model[list].pop_front());
+            } else if let Some(l) = model.iter_mut().find(|l| l.contains(&frame)) {
                 l.retain(|f| *f != frame);
                 frames.unlink(frame);
             } else if what & 2 == 0 {

@@ -48,6 +48,18 @@ pub struct Node {
     pub zonelist: Box<[ZoneId]>,
     /// How many of these are the node's own.
     pub own: usize,
+    /// Those of them that requests with each highest zone may use, of all nodes and of its own.
+    usable: [[Box<[ZoneId]>; 4]; 2],
+}
+
+impl Node {
+    /// Zones that a request may use, in the order in which it tries them; with `own_only` no
+    /// other node's (`__GFP_THISNODE`).
+    #[must_use]
+    #[inline]
+    pub fn usable(&self, highest: ZoneKind, own_only: bool) -> &[ZoneId] {
+        &self.usable[usize::from(own_only)][highest as usize]
+    }
 }
 
 /// A region's place.
@@ -181,6 +193,14 @@ impl Geometry {
         (place.zone != NO_ZONE).then_some(place.zone)
     }
 
+    /// The zone and region that hold a frame, or `None` for a hole.
+    #[must_use]
+    #[inline]
+    pub fn place_of(&self, frame: Frame) -> Option<(ZoneId, RegionId)> {
+        let place = self.blocks.get((frame >> self.pageblock_order) as usize)?;
+        (place.zone != NO_ZONE).then_some((place.zone, place.region))
+    }
+
     /// Whether a frame's pageblock belongs to `zone`.
     #[must_use]
     #[inline]
@@ -207,7 +227,10 @@ impl Geometry {
     #[must_use]
     #[inline]
     pub fn cpu(&self, id: CpuId) -> CpuIndex {
-        self.cpu_by_id.get(usize::from(id.0)).copied().unwrap_or(CpuIndex(0))
+        match self.cpu_by_id.get(usize::from(id.0)) {
+            Some(cpu) => *cpu,
+            None => CpuIndex(0),
+        }
     }
 
     /// The node of a CPU.
@@ -336,7 +359,13 @@ fn nodes(ids: &[u16], zones: &[ZoneSpan]) -> Box<[Node]> {
         for step in 1..ids.len() {
             zonelist.extend(of_node((index + step) % ids.len()));
         }
-        Node { id: *id, zonelist: zonelist.into(), own }
+        let up_to = |list: &[ZoneId], highest: usize| {
+            let kind = |zone: &&ZoneId| zones[usize::from(zone.0)].kind as usize;
+            list.iter().filter(|zone| kind(zone) <= highest).copied().collect()
+        };
+        let usable = [&zonelist[..], &zonelist[..own]]
+            .map(|list| std::array::from_fn(|highest| up_to(list, highest)));
+        Node { id: *id, zonelist: zonelist.into(), own, usable }
     };
     ids.iter().enumerate().map(node).collect()
 }

@@ -27,6 +27,7 @@ pub mod free_path;
 pub mod geometry;
 pub mod highatomic;
 pub mod hotplug;
+pub(crate) mod huge_pages;
 pub mod isolate;
 pub mod kcompactd;
 pub mod load;

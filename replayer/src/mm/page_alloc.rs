@@ -14,8 +14,8 @@ use super::cache::Cache;
 use super::clock::Clock;
 use super::flags::{self, AllocFlags, Mark};
 use super::flavour::{Flavour, Word};
-use super::frames::{self, Frame, FrameState, FrameWord};
-use super::geometry::{CpuIndex, Node, ZoneId};
+use super::frames::{self, Frame, FrameWord};
+use super::geometry::{CpuIndex, ZoneId};
 use super::placement::{Placement, Relax};
 use super::request::{Entry, FreeEntry, Refusal, Request};
 use super::sequence::UpdateSequence;
@@ -31,8 +31,11 @@ pub struct Mm<F: Flavour, P, C> {
     pub cache: C,
     /// Virtual time and what is due.
     pub clock: Clock<F>,
-    /// For each node whether requests that prefer its NORMAL zone begin with NOFRAGMENT.
-    pub(super) nofragment: Box<[bool]>,
+    /// For each zone the NOFRAGMENT flag, if requests that prefer it begin with that.
+    pub(super) nofragment: Box<[AllocFlags]>,
+    /// Whether a local block of another type is better than a remote one, and there are remote
+    /// ones.
+    pub(super) prefers_local: bool,
     /// Online CPUs of each node.
     pub(super) cpus_by_node: Box<[F::U64]>,
     /// For each CPU whether it runs.
@@ -54,7 +57,7 @@ pub struct Context<'a> {
     pub highest: ZoneKind,
     /// CPU whose lists serve it.
     pub cpu: CpuIndex,
-    /// Zones to try, in order; those above `highest` are passed over.
+    /// Zones to try, in order.
     pub zonelist: &'a [ZoneId],
     /// The first zone that may serve it.
     pub preferred: ZoneId,
@@ -79,18 +82,27 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     ///
     /// # Errors
     /// [`Refusal`] says why nothing was given.
+    #[inline(always)]
     pub fn alloc_pages(&self, request: &Request) -> Result<Frame, Refusal> {
-        let counters = &self.buddy.counters;
         let result = self.try_alloc(request);
         match result {
-            Ok(_) => counters.allocs.add(1),
-            Err(Refusal::NoMemory) => counters.refused_no_memory.add(1),
-            Err(Refusal::Policy) => counters.refused_policy.add(1),
-            Err(Refusal::OrderTooLarge) => counters.refused_order.add(1),
+            Ok(_) => self.buddy.counters.allocs.add(1),
+            Err(refusal) => self.count_refusal(refusal),
         }
         result
     }
 
+    #[cold]
+    fn count_refusal(&self, refusal: Refusal) {
+        let counters = &self.buddy.counters;
+        match refusal {
+            Refusal::NoMemory => counters.refused_no_memory.add(1),
+            Refusal::Policy => counters.refused_policy.add(1),
+            Refusal::OrderTooLarge => counters.refused_order.add(1),
+        }
+    }
+
+    #[inline(always)]
     fn try_alloc(&self, request: &Request) -> Result<Frame, Refusal> {
         if request.order > self.buddy.geometry.max_order {
             return Err(Refusal::OrderTooLarge);
@@ -102,7 +114,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         Ok(self.hand_out(request, taken))
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc_from(&self, context: &Context<'_>) -> Result<Taken, Refusal> {
         P::request_begins(&self.buddy, context.cpu);
         match context.request.entry {
@@ -126,21 +138,15 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     }
 
     /// `prepare_alloc_pages`; `None` if no zone may serve the request.
-    #[inline]
+    #[inline(always)]
     pub fn context<'a>(&'a self, request: &'a Request) -> Option<Context<'a>> {
         let geometry = &self.buddy.geometry;
         let cpu = geometry.cpu(request.cpu);
-        let node: &Node = geometry.node_of_cpu(cpu);
-        let zonelist = match request.gfp.contains(Gfp::THISNODE) {
-            true => &node.zonelist[..node.own],
-            false => &node.zonelist[..],
-        };
+        let node = geometry.node_of_cpu(cpu);
         let highest = flags::highest_zone(request.gfp);
-        let usable = |id: &&ZoneId| {
-            let zone = self.buddy.zone(**id);
-            zone.kind <= highest && zone.listed.get() != 0
-        };
-        let preferred = *zonelist.iter().find(usable)?;
+        let zonelist = node.usable(highest, request.gfp.contains(Gfp::THISNODE));
+        let first = *zonelist.first()?;
+        let preferred = if self.is_listed(first) { first } else { self.first_listed(zonelist)? };
         let migratetype = match self.buddy.settings.grouping {
             true => request.migratetype(),
             false => Migratetype::Unmovable,
@@ -148,21 +154,50 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         Some(Context { request, migratetype, highest, cpu, zonelist, preferred })
     }
 
+    #[inline(always)]
+    fn is_listed(&self, zone: ZoneId) -> bool {
+        self.buddy.zone(zone).listed.get() != 0
+    }
+
+    #[cold]
+    fn first_listed(&self, zones: &[ZoneId]) -> Option<ZoneId> {
+        zones.iter().copied().find(|zone| self.is_listed(*zone))
+    }
+
     /// `alloc_flags_nofragment`
     #[inline]
     pub fn nofragment_flag(&self, context: &Context<'_>) -> AllocFlags {
-        let zone = self.buddy.zone(context.preferred);
-        let by_zone = zone.kind == ZoneKind::Normal && self.nofragment[usize::from(zone.node)];
-        if by_zone || self.buddy.tunables.defrag_mode {
-            AllocFlags::NOFRAGMENT
-        } else {
-            AllocFlags::empty()
-        }
+        self.nofragment[usize::from(context.preferred.0)]
     }
 
+    /// The fast path: mostly the first zone serves at once.
+    #[inline(always)]
     pub(super) fn alloc_normal(&self, context: &Context<'_>) -> Result<Taken, Refusal> {
         let flags = flags::fast_path_flags(context.request.gfp) | self.nofragment_flag(context);
-        match self.get_page_from_freelist(context, flags)? {
+        let first = context.zonelist[0];
+        // A scan of the zones begins here, and mostly ends here.
+        if context.preferred == first {
+            let zone = self.buddy.zone(first);
+            if self.zone_allows(context, zone, flags)
+                && let Some(taken) = self.rmqueue(context, zone, flags)
+            {
+                return Ok(taken);
+            }
+            return self.alloc_elsewhere(context, flags, 1);
+        }
+        self.alloc_elsewhere(context, flags, 0)
+    }
+
+    /// The fast path when the first `tried` zones have failed.
+    #[cold]
+    fn alloc_elsewhere(
+        &self,
+        context: &Context<'_>,
+        flags: AllocFlags,
+        tried: usize,
+    ) -> Result<Taken, Refusal> {
+        let scan = self.scan_zones(context, flags, tried);
+        match self.scan_until_relaxed(context, flags, scan)? {
             Some(taken) => Ok(taken),
             None => self.alloc_slowpath(context.request),
         }
@@ -203,51 +238,56 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         &'a self,
         context: &Context<'a>,
     ) -> impl Iterator<Item = &'a Zone<F>> + use<'a, F, P, C> {
-        let highest = context.highest;
-        let zones = context.zonelist.iter().map(|id| self.buddy.zone(*id));
-        zones.filter(move |zone| zone.kind <= highest)
+        context.zonelist.iter().map(|id| self.buddy.zone(*id))
     }
 
     /// `get_page_from_freelist`: the zones in order, relaxed and repeated as the policy says.
-    #[inline]
     pub(super) fn get_page_from_freelist(
         &self,
         context: &Context<'_>,
         flags: AllocFlags,
     ) -> Result<Option<Taken>, Refusal> {
-        let mut flags = flags;
+        let scan = self.scan_zones(context, flags, 0);
+        self.scan_until_relaxed(context, flags, scan)
+    }
+
+    /// What follows a scan with `flags`: more of them, until one serves or the policy gives up.
+    fn scan_until_relaxed(
+        &self,
+        context: &Context<'_>,
+        flags: AllocFlags,
+        scan: Scan,
+    ) -> Result<Option<Taken>, Refusal> {
+        let (mut flags, mut scan) = (flags, scan);
         loop {
-            match self.scan_zones(context, flags) {
+            match scan {
                 Scan::Taken(taken) => return Ok(Some(taken)),
                 Scan::Restart => {
                     self.buddy.counters.nofragment_dropped.add(1);
                     flags -= AllocFlags::NOFRAGMENT | AllocFlags::NOFRAG_TAINTED_OK;
-                    continue;
                 }
-                Scan::End => {}
-            }
-            let zone = self.buddy.zone(context.preferred);
-            match P::relax(&self.buddy, zone, context.request, flags) {
-                Relax::Retry(relaxed) => {
-                    let dropped = flags - relaxed;
-                    if dropped.contains(AllocFlags::NOFRAGMENT) {
-                        self.buddy.counters.nofragment_dropped.add(1);
+                Scan::End => {
+                    let zone = self.buddy.zone(context.preferred);
+                    match P::relax(&self.buddy, zone, context.request, flags) {
+                        Relax::Retry(relaxed) => {
+                            let dropped = (flags - relaxed).contains(AllocFlags::NOFRAGMENT);
+                            self.buddy.counters.nofragment_dropped.add(dropped.into());
+                            flags = relaxed;
+                        }
+                        Relax::GiveUp => return Ok(None),
+                        Relax::Refuse => return Err(Refusal::Policy),
                     }
-                    flags = relaxed;
                 }
-                Relax::GiveUp => return Ok(None),
-                Relax::Refuse => return Err(Refusal::Policy),
             }
+            scan = self.scan_zones(context, flags, 0);
         }
     }
 
-    #[inline]
-    fn scan_zones(&self, context: &Context<'_>, flags: AllocFlags) -> Scan {
+    /// One scan of the zones, of which the first `tried` have failed.
+    fn scan_zones(&self, context: &Context<'_>, flags: AllocFlags, tried: usize) -> Scan {
         let preferred = self.buddy.zone(context.preferred);
-        let locality = flags.contains(AllocFlags::NOFRAGMENT)
-            && !self.buddy.tunables.defrag_mode
-            && self.buddy.geometry.nodes.len() > 1;
-        for zone in self.zones(context) {
+        let locality = self.prefers_local && flags.contains(AllocFlags::NOFRAGMENT);
+        for zone in self.zones(context).skip(tried) {
             // A local block of another type is better than a remote one.
             if locality && zone.node != preferred.node {
                 return Scan::Restart;
@@ -270,7 +310,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
 
     /// The watermark tests of one zone. The high watermark is tested first, only to know whether
     /// the zone is below it.
-    #[inline]
+    #[inline(always)]
     fn zone_allows(&self, context: &Context<'_>, zone: &Zone<F>, flags: AllocFlags) -> bool {
         let order = context.request.order;
         let attempt = Attempt { order, highest: context.highest, flags };
@@ -289,14 +329,12 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     }
 
     /// `rmqueue`
-    #[inline]
+    #[inline(always)]
     fn rmqueue(&self, context: &Context<'_>, zone: &Zone<F>, flags: AllocFlags) -> Option<Taken> {
-        let order = context.request.order;
-        let cached = self.take_cached(context, zone, flags);
-        let taken = cached.or_else(|| {
-            let frame = self.buddy.rmqueue_buddy(zone, order, context.migratetype, flags)?;
-            Some(Taken { frame, from: Content::Free })
-        });
+        let taken = match self.take_cached(context, zone, flags) {
+            Some(taken) => Some(taken),
+            None => self.take_from_zone(context, zone, flags),
+        };
         if flags.contains(AllocFlags::KSWAPD) && zone.has(ZoneFlags::BOOSTED_WATERMARK) {
             zone.clear_flags(ZoneFlags::BOOSTED_WATERMARK);
             self.wake_kswapd(zone, 0);
@@ -304,7 +342,19 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         taken
     }
 
-    #[inline]
+    #[cold]
+    fn take_from_zone(
+        &self,
+        context: &Context<'_>,
+        zone: &Zone<F>,
+        flags: AllocFlags,
+    ) -> Option<Taken> {
+        let order = context.request.order;
+        let frame = self.buddy.rmqueue_buddy(zone, order, context.migratetype, flags)?;
+        Some(Taken { frame, from: Content::Free })
+    }
+
+    #[inline(always)]
     fn take_cached(
         &self,
         context: &Context<'_>,
@@ -322,7 +372,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     }
 
     /// `prep_new_page`
-    #[inline]
+    #[inline(always)]
     fn hand_out(&self, request: &Request, taken: Taken) -> Frame {
         let Request { order, content, .. } = *request;
         let marks = frames::Mark::empty();
@@ -336,6 +386,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     ///
     /// # Errors
     /// If part of it is not allocated; then nothing changes.
+    #[inline(always)]
     pub fn free_block(
         &self,
         frame: Frame,
@@ -356,7 +407,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     }
 
     /// `free_frozen_pages`: to the CPU's lists, or to the zone.
-    #[inline]
+    #[inline(always)]
     pub(super) fn route_free(
         &self,
         frame: Frame,
@@ -377,23 +428,25 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
 
     /// Turns the frames of an allocated block into the inside of a free one; returns what they
     /// hold by the census.
-    #[inline]
+    #[inline(always)]
     fn free_prepare(&self, frame: Frame, order: u8) -> Result<Content, FreeError> {
         let word = self.word_checked(frame)?;
-        if order == 0 && word.order() == 0 && !word.marks().contains(frames::Mark::TAIL) {
+        if order == 0 && word.is_single_page() {
             self.buddy.frames.set_word(frame, FrameWord::free_tail());
             return Ok(word.content());
         }
         self.free_prepare_block(frame, order)
     }
 
+    #[inline(always)]
     fn word_checked(&self, frame: Frame) -> Result<FrameWord, FreeError> {
-        let not_allocated = FreeError::NotAllocated { frame };
-        if frame >= self.buddy.frames.len() {
-            return Err(not_allocated);
+        if frame < self.buddy.frames.len() {
+            let word = self.buddy.frames.word(frame);
+            if word.is_allocated() {
+                return Ok(word);
+            }
         }
-        let word = self.buddy.frames.word(frame);
-        if word.state() == FrameState::Allocated { Ok(word) } else { Err(not_allocated) }
+        Err(FreeError::NotAllocated { frame })
     }
 
     /// The first free inside a contiguous allocation ends it as a whole.
@@ -405,6 +458,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
     }
 
+    #[inline(never)]
     fn free_prepare_block(&self, frame: Frame, order: u8) -> Result<Content, FreeError> {
         let end = u64::from(frame) + (1 << order);
         if end > u64::from(self.buddy.frames.len()) || frame & ((1 << order) - 1) != 0 {

@@ -107,6 +107,7 @@ impl<F: Flavour> PerCpuPages<F> {
     }
 
     /// `rmqueue_bulk`: up to `blocks` blocks to the tail of a list, in the order obtained.
+    #[inline(never)]
     fn refill<P: Placement<F>>(
         &self,
         buddy: &Buddy<F, P>,
@@ -134,6 +135,7 @@ impl<F: Flavour> PerCpuPages<F> {
 
     /// `free_pcppages_bulk`: gives `pages` pages back, beginning with the list `start`, from
     /// list tails.
+    #[inline(never)]
     fn drain<P: Placement<F>>(&self, buddy: &Buddy<F, P>, zone: &Zone<F>, pages: u32, start: u32) {
         let mut left = pages.min(self.count.get());
         if left == 0 {
@@ -150,6 +152,19 @@ impl<F: Flavour> PerCpuPages<F> {
             let order = self.give_back(buddy, zone, frame);
             left = left.saturating_sub(1 << order);
         }
+    }
+
+    /// A free made the lists too long: gives pages back.
+    #[cold]
+    fn drain_freed<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        pages: u32,
+        start: u32,
+    ) {
+        self.drain(buddy, zone, pages, start);
+        pcp_limits::recheck_high(zone);
     }
 
     /// Frees one listed block to the zone, whose lock is held. Returns its order.
@@ -183,13 +198,34 @@ impl<F: Flavour> PerCpuPages<F> {
         fallbacks: &F::U64,
     ) -> Option<Guard<'_, F::Lock>> {
         let drained = self.hold.left(&buddy.holds) > 0;
-        let guard = if drained { None } else { self.lock.try_guard() };
-        if guard.is_none() {
-            buddy.counters.pcp_busy_drain.add(u64::from(drained));
-            buddy.counters.pcp_trylock_failures.add(1);
-            fallbacks.add(1);
+        if !drained && self.lock.try_lock() {
+            return Some(Guard::of(&self.lock));
         }
-        guard
+        self.count_busy(buddy, fallbacks, drained);
+        None
+    }
+
+    #[cold]
+    fn count_busy<P: Placement<F>>(&self, buddy: &Buddy<F, P>, fallbacks: &F::U64, drained: bool) {
+        buddy.counters.pcp_busy_drain.add(u64::from(drained));
+        buddy.counters.pcp_trylock_failures.add(1);
+        fallbacks.add(1);
+    }
+
+    /// The first block of a list after a refill of it.
+    #[cold]
+    fn refill_and_pop<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        order: u8,
+        migratetype: Migratetype,
+        flags: AllocFlags,
+    ) -> Option<Frame> {
+        let scale = buddy.settings.pcp_batch_scale_max as u32;
+        let blocks = self.limits.nr_alloc(zone, self.count.get(), order, scale);
+        self.refill(buddy, zone, order, migratetype, flags, blocks);
+        buddy.frames.pop_head(self.list(index(order, migratetype)))
     }
 }
 
@@ -211,12 +247,12 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         StockPcp { sets, cpus, enabled: buddy.settings.pcp }
     }
 
-    #[inline]
+    #[inline(always)]
     fn allows(&self, buddy: &Buddy<F, P>, order: u8) -> bool {
         self.enabled && (order <= COSTLY_ORDER || order == buddy.geometry.pageblock_order)
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc(
         &self,
         buddy: &Buddy<F, P>,
@@ -230,21 +266,18 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         let _guard = set.try_guard(buddy, &buddy.counters.pcp_fallbacks_alloc)?;
         set.limits.allocating();
         let list = set.list(index(order, migratetype));
-        let frame = if let Some(frame) = buddy.frames.first(list) {
-            buddy.counters.pcp_hits.add(1);
-            frame
-        } else {
-            let scale = buddy.settings.pcp_batch_scale_max as u32;
-            let blocks = set.limits.nr_alloc(zone, set.count.get(), order, scale);
-            set.refill(buddy, zone, order, migratetype, flags, blocks);
-            buddy.frames.first(list)?
+        let frame = match buddy.frames.pop_head(list) {
+            Some(frame) => {
+                buddy.counters.pcp_hits.add(1);
+                frame
+            }
+            None => set.refill_and_pop(buddy, zone, order, migratetype, flags)?,
         };
-        buddy.frames.unlink(frame);
         set.count.set(set.count.get() - (1 << order));
         Some(frame)
     }
 
-    #[inline]
+    #[inline(always)]
     fn free(
         &self,
         buddy: &Buddy<F, P>,
@@ -275,8 +308,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         let high = set.limits.nr_high(zone, count, free_high, scale);
         if count >= high {
             let pages = set.limits.nr_free(count, high, free_high, scale);
-            set.drain(buddy, zone, pages, index);
-            pcp_limits::recheck_high(zone);
+            set.drain_freed(buddy, zone, pages, index);
         }
         true
     }

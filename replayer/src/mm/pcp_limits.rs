@@ -138,6 +138,7 @@ impl<F: Flavour> Limits<F> {
         self.free_count.set(self.free_count.get() >> 1);
     }
 
+    #[inline]
     fn clamped_high(&self) -> u32 {
         let high = clamp(self.high.get(), self.high_min.get(), self.high_max.get());
         self.high.set(high);
@@ -174,7 +175,7 @@ impl<F: Flavour> Limits<F> {
         self.alloc_factor.set(self.alloc_factor.get() >> 1);
         let (batch, free_count) = (self.batch.get(), self.free_count.get());
         let mut free_high = false;
-        if (1..=super::pcp::COSTLY_ORDER).contains(&order) {
+        if order > 0 && order <= super::pcp::COSTLY_ORDER {
             free_high = free_count >= batch + self.high_min.get() / 2
                 && self.has_flag(PcpFlags::PREV_FREE_HIGH_ORDER)
                 && (!self.has_flag(PcpFlags::FREE_HIGH_BATCH) || count >= batch);
@@ -201,17 +202,11 @@ impl<F: Flavour> Limits<F> {
             self.high.set(high.saturating_sub(batch << scale).max(min));
             return 0;
         }
-        let lower = high.saturating_sub(free_count.max(batch)).max(min);
-        if zone.has(ZoneFlags::RECLAIM_ACTIVE) {
-            self.high.set(lower);
-            return (batch << 2).min(lower);
+        if zone.has(ZoneFlags::RECLAIM_ACTIVE.union(ZoneFlags::BELOW_HIGH)) {
+            return self.nr_high_of_low_zone(zone, count);
         }
         if min == max {
             return high;
-        }
-        if zone.has(ZoneFlags::BELOW_HIGH) {
-            self.high.set(lower);
-            return count.max(min);
         }
         if count >= high {
             let need = free_count + batch;
@@ -220,6 +215,22 @@ impl<F: Flavour> Limits<F> {
             }
         }
         high
+    }
+
+    /// [`Limits::nr_high`] while the zone is reclaimed or below its high watermark.
+    fn nr_high_of_low_zone(&self, zone: &Zone<F>, count: u32) -> u32 {
+        let (min, max) = (self.high_min.get(), self.high_max.get());
+        let (batch, high) = (self.batch.get(), self.high.get());
+        let lower = high.saturating_sub(self.free_count.get().max(batch)).max(min);
+        if zone.has(ZoneFlags::RECLAIM_ACTIVE) {
+            self.high.set(lower);
+            return (batch << 2).min(lower);
+        }
+        if min == max {
+            return high;
+        }
+        self.high.set(lower);
+        count.max(min)
     }
 
     /// `nr_pcp_free`: pages to drain once `high` is reached.

@@ -13,6 +13,7 @@ use super::buddy::Buddy;
 use super::cache::Cache;
 use super::clock::Clock;
 use super::fallbacks::Fallbacks;
+use super::flags::AllocFlags;
 use super::flavour::Flavour;
 use super::frames::{Frame, Frames};
 use super::free_path::Protocol;
@@ -24,6 +25,7 @@ use super::sequence::UpdateSequence;
 use super::settings::Settings;
 use super::spb::event::Recorder;
 use super::virtual_hold::Stranded;
+use super::zone::Zone;
 
 impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> {
     type Flavour = F;
@@ -34,7 +36,8 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         let nodes = buddy.geometry.nodes.len();
         let words = |n: usize| std::iter::repeat_with(F::U32::default).take(n).collect();
         Ok(Mm {
-            nofragment: (0..nodes).map(|node| begins_nofragment(&buddy, node)).collect(),
+            nofragment: buddy.zones.iter().map(|zone| nofragment_flag(&buddy, zone)).collect(),
+            prefers_local: nodes > 1 && !buddy.tunables.defrag_mode,
             cpus_by_node: std::iter::repeat_with(F::U64::default).take(nodes).collect(),
             cpu_runs: words(machine.cpus.len()),
             proactive_wait: words(nodes),
@@ -57,7 +60,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         &self.buddy.frames
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc(&self, request: &Request) -> Result<Frame, Refusal> {
         self.alloc_pages(request)
     }
@@ -77,7 +80,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.take_exactly(frame, order, content, migratetype)
     }
 
-    #[inline]
+    #[inline(always)]
     fn free(&self, frame: Frame, order: u8, cpu: CpuId, entry: FreeEntry) -> Result<(), FreeError> {
         self.free_block(frame, order, cpu, entry)
     }
@@ -95,7 +98,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.advance_to(now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn at(&self, now: TimeNs, cpu: CpuId) {
         self.buddy.holds.at(now, self.buddy.geometry.cpu(cpu));
     }
@@ -202,6 +205,12 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
     fn check_invariants(&self) {
         self.check();
     }
+}
+
+/// NOFRAGMENT, if requests that prefer a zone begin with it (`alloc_flags_nofragment`).
+fn nofragment_flag<F: Flavour, P: Placement<F>>(buddy: &Buddy<F, P>, zone: &Zone<F>) -> AllocFlags {
+    let by_zone = zone.kind == ZoneKind::Normal && begins_nofragment(buddy, usize::from(zone.node));
+    if by_zone || buddy.tunables.defrag_mode { AllocFlags::NOFRAGMENT } else { AllocFlags::empty() }
 }
 
 /// Whether requests that prefer the NORMAL zone of a node begin with NOFRAGMENT: on a machine of

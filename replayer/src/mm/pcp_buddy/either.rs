@@ -52,12 +52,12 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for EitherPcp<F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn allows(&self, buddy: &Buddy<F, P>, order: u8) -> bool {
         either!(self, cache => cache.allows(buddy, order))
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc(
         &self,
         buddy: &Buddy<F, P>,
@@ -70,7 +70,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for EitherPcp<F> {
         either!(self, cache => cache.alloc(buddy, zone, cpu, order, migratetype, flags))
     }
 
-    #[inline]
+    #[inline(always)]
     fn free(
         &self,
         buddy: &Buddy<F, P>,

@@ -68,6 +68,14 @@ pub struct OwningPcp<F: Flavour> {
     expire: F::U32,
 }
 
+/// The lock of a pageset, taken.
+struct Held<'a, F: Flavour> {
+    _guard: Guard<'a, F::Lock>,
+    /// Where somebody looks how long it is held: what was moved before, and how long it was
+    /// waited for.
+    timed: Option<(Moved, u64)>,
+}
+
 /// Pagesets by zone and CPU.
 #[derive(Debug)]
 pub struct PcpBuddy<F: Flavour> {
@@ -154,31 +162,34 @@ impl<F: Flavour> OwningPcp<F> {
         self.dead.get() != 0
     }
 
-    /// Runs an operation of the free path or of an allocation under the lock, which is waited for
-    /// by tasks (`may_wait`) in [`Protocol::Blocking`], and else tried. `None` if it is held, which
-    /// `fallbacks` counts.
-    #[inline]
-    fn locked<P: Placement<F>, R>(
+    /// Takes the lock for an operation of the free path or for an allocation. It is waited for by
+    /// tasks (`may_wait`) in [`Protocol::Blocking`], and else tried. `None` if it is held, which
+    /// `fallbacks` counts. [`OwningPcp::unlock`] gives it back.
+    #[inline(always)]
+    fn lock<P: Placement<F>>(
         &self,
         buddy: &Buddy<F, P>,
         may_wait: bool,
         fallbacks: &F::U64,
-        operation: impl FnOnce() -> R,
-    ) -> Option<R> {
+    ) -> Option<Held<'_, F>> {
         let left = self.hold.left(&buddy.holds);
-        let guard = if left == 0 { self.lock.try_guard() } else { None };
-        let _guard = match guard {
-            Some(guard) => guard,
-            None => self.lock_busy(buddy, may_wait, fallbacks, left)?,
+        let guard = if left == 0 && self.lock.try_lock() {
+            Guard::of(&self.lock)
+        } else {
+            self.lock_busy(buddy, may_wait, fallbacks, left)?
         };
         // In v2 nobody else tries this lock, so nobody looks how long it was held.
         let timed = F::REPLAYS && self.protocol != Protocol::LocalTrylockRemoteLlist;
-        let before = timed.then(|| Moved::so_far(&buddy.counters));
-        let result = operation();
-        if let Some(before) = before {
+        let timed = timed.then(|| (Moved::so_far(&buddy.counters), left));
+        Some(Held { _guard: guard, timed })
+    }
+
+    /// The operation under the lock is over.
+    #[inline(always)]
+    fn unlock<P: Placement<F>>(&self, buddy: &Buddy<F, P>, held: Held<'_, F>) {
+        if let Some((before, left)) = held.timed {
             self.hold.begin(&buddy.holds, &buddy.settings, &buddy.counters, before, left);
         }
-        Some(result)
     }
 
     /// Waits for the lock where that is allowed; in a replay it is held for `left` ns more.
@@ -214,7 +225,7 @@ impl<F: Flavour> OwningPcp<F> {
         cause.add(1);
     }
 
-    #[inline]
+    #[inline(always)]
     fn occupy(&self, block: &Cached) {
         let orders = &self.occupied[block.list.index()];
         orders.set(orders.get() | 1 << block.order);
@@ -227,7 +238,7 @@ impl<F: Flavour> OwningPcp<F> {
         FrameWord::new(FrameState::Pcp, order, list, Content::Pcp, marks)
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_head<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
         buddy.frames.set_word(block.frame, Self::word(block));
         buddy.frames.push_head(self.list(block.order, block.list), block.frame);
@@ -258,7 +269,7 @@ impl<F: Flavour> OwningPcp<F> {
     }
 
     /// Takes a block from the lists, refilling them if need be. The lock is held.
-    #[inline]
+    #[inline(always)]
     fn alloc_locked<P: Placement<F>>(
         &self,
         buddy: &Buddy<F, P>,
@@ -277,6 +288,18 @@ impl<F: Flavour> OwningPcp<F> {
         if flags.contains(AllocFlags::HIGHATOMIC) {
             return None;
         }
+        self.refill_and_pop(buddy, zone, order, migratetype, flags)
+    }
+
+    #[cold]
+    fn refill_and_pop<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        zone: &Zone<F>,
+        order: u8,
+        migratetype: Migratetype,
+        flags: AllocFlags,
+    ) -> Option<Frame> {
         let scale = buddy.settings.pcp_batch_scale_max as u32;
         let blocks = self.limits.nr_alloc(zone, self.count.get(), order, scale);
         self.refill(buddy, zone, order, migratetype, flags, blocks);
@@ -292,7 +315,31 @@ impl<F: Flavour> OwningPcp<F> {
         order: u8,
         migratetype: Migratetype,
     ) -> Option<Frame> {
-        let orders = self.occupied[migratetype.index()].get() >> order;
+        let occupied = &self.occupied[migratetype.index()];
+        let orders = occupied.get() >> order;
+        if orders & 1 == 0 {
+            return self.pop_larger(buddy, order, migratetype, orders);
+        }
+        let list = self.list(order, migratetype);
+        let frame = buddy.frames.pop_head(list)?;
+        buddy.frames.set_word(frame, FrameWord::free_tail());
+        if buddy.frames.first(list).is_none() {
+            occupied.set(occupied.get() & !(1 << order));
+        }
+        self.count.set(self.count.get() - (1 << order));
+        Some(frame)
+    }
+
+    /// [`OwningPcp::pop`] where no block has the wanted order itself; `orders` are those from it
+    /// on that are not empty.
+    #[inline(never)]
+    fn pop_larger<P: Placement<F>>(
+        &self,
+        buddy: &Buddy<F, P>,
+        order: u8,
+        migratetype: Migratetype,
+        orders: u32,
+    ) -> Option<Frame> {
         if orders == 0 {
             return None;
         }
@@ -371,12 +418,12 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
         PcpBuddy { sets, cpus, enabled: buddy.settings.pcp }
     }
 
-    #[inline]
+    #[inline(always)]
     fn allows(&self, buddy: &Buddy<F, P>, order: u8) -> bool {
         self.enabled && order <= buddy.geometry.pageblock_order
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc(
         &self,
         buddy: &Buddy<F, P>,
@@ -388,13 +435,13 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
     ) -> Option<Frame> {
         let set = self.set(zone, cpu);
         let may_wait = !flags.contains(AllocFlags::TRYLOCK);
-        let taken = set.locked(buddy, may_wait, &buddy.counters.pcp_fallbacks_alloc, || {
-            set.alloc_locked(buddy, zone, order, migratetype, flags)
-        });
-        taken.flatten()
+        let held = set.lock(buddy, may_wait, &buddy.counters.pcp_fallbacks_alloc)?;
+        let frame = set.alloc_locked(buddy, zone, order, migratetype, flags);
+        set.unlock(buddy, held);
+        frame
     }
 
-    #[inline]
+    #[inline(always)]
     fn free(
         &self,
         buddy: &Buddy<F, P>,

@@ -76,6 +76,7 @@ impl<F: Flavour> RemoteFrees<F> {
 impl<F: Flavour> OwningPcp<F> {
     /// Puts a block at the head of its list, under the lock as the protocol takes it, and drains if there
     /// are too many. `false` if the zone must take the block: the lock is held, or the CPU is dead.
+    #[inline(always)]
     pub(super) fn free_locked<P: Placement<F>>(
         &self,
         buddy: &Buddy<F, P>,
@@ -91,20 +92,20 @@ impl<F: Flavour> OwningPcp<F> {
             Whose::Other => (&counters.pcp_remote_locked, &counters.pcp_fallbacks_remote),
         };
         let may_wait = entry == FreeEntry::Normal;
-        let freed = self.locked(buddy, may_wait, busy, || {
-            if self.is_dead() {
-                counters.pcp_fallbacks_dead.add(1);
-                return false;
-            }
+        let Some(held) = self.lock(buddy, may_wait, busy) else { return false };
+        let alive = !self.is_dead();
+        if alive {
             done.add(1);
             self.put_freed(buddy, zone, block, from, entry);
-            true
-        });
-        freed.unwrap_or(false)
+        } else {
+            counters.pcp_fallbacks_dead.add(1);
+        }
+        self.unlock(buddy, held);
+        alive
     }
 
     /// Lists a freed block and drains if there are too many. The lock is held.
-    #[inline]
+    #[inline(always)]
     fn put_freed<P: Placement<F>>(
         &self,
         buddy: &Buddy<F, P>,
@@ -123,13 +124,19 @@ impl<F: Flavour> OwningPcp<F> {
         let high = self.limits.nr_high(zone, count, free_high, scale);
         if count >= high {
             let pages = self.limits.nr_free(count, high, free_high, scale);
-            self.drain(buddy, zone, pages);
-            pcp_limits::recheck_high(zone);
+            self.drain_freed(buddy, zone, pages);
         }
     }
 
+    /// A free made the lists too long: gives pages back.
+    #[cold]
+    fn drain_freed<P: Placement<F>>(&self, buddy: &Buddy<F, P>, zone: &Zone<F>, pages: u32) {
+        self.drain(buddy, zone, pages);
+        pcp_limits::recheck_high(zone);
+    }
+
     /// Lists a freed block; of an owned pageblock it may be merged here.
-    #[inline]
+    #[inline(always)]
     fn put<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: Cached) {
         let owned = buddy.blocks.owner(buddy.pageblock(block.frame)) == self.owner;
         let marks = if owned { Mark::PCP_BUDDY } else { Mark::empty() };

@@ -15,10 +15,10 @@ use super::category::Category;
 use super::content::is_cross_type;
 use super::event::{ClaimRefusal, SpbEvent};
 use super::geometry::SpbId;
-use super::index::{Need, Place, TypeSet, Walk};
+use super::index::{Need, Place, Walk};
 use super::passes::{ascending, descending, rmqueue_again};
 use super::search::Search;
-use super::superpageblock::Orders;
+use super::superpageblock::{Occupancy, Orders};
 
 /// A block found on a list of another type.
 struct Fallback {
@@ -138,8 +138,9 @@ fn find_fallback<F: Flavour>(
     let want = search.migratetype;
     let usable = |have: &Migratetype| !(skip_cross_type && is_cross_type(want, *have));
     let types = fallbacks(want).into_iter().filter(usable);
-    let set = TypeSet(types.clone().fold(0, |set, t| set | 1 << t as u8));
-    let mut walk = Walk::new(place, Need::Block { types: set, orders: Orders::just(found) });
+    let of_type = |have| Occupancy::of(have, Orders::just(found));
+    let lists = types.clone().map(of_type).fold(Occupancy::default(), Occupancy::or);
+    let mut walk = Walk::new(place, Need::Block(lists));
     while let Some(spb) = search.step(&mut walk) {
         if is_kept_from(search, spb) {
             continue;

@@ -14,9 +14,9 @@ use super::category::Category;
 use super::claim;
 use super::event::{Outcome, SpbEvent, WalkSnapshot};
 use super::geometry::SpbId;
-use super::index::{Need, Place, SpbIndex, TypeSet, Walk};
+use super::index::{Need, Place, SpbIndex, Walk};
 use super::search::Search;
-use super::superpageblock::Orders;
+use super::superpageblock::{Occupancy, Orders};
 
 /// One way to find a block.
 struct Pass<F: Flavour> {
@@ -150,9 +150,9 @@ fn from_own_list<F: Flavour>(search: &Search<'_, F>, spb: SpbId, refresh: bool) 
 /// A wholly free pageblock of a tainted superpageblock is relabelled; its rest goes to the own
 /// lists.
 fn pass_2<F: Flavour>(search: &mut Search<'_, F>) -> Option<Frame> {
-    let types = TypeSet::just(Migratetype::Movable);
     let orders = search.whole_orders();
-    let mut walk = Walk::new(Place::all(Category::Tainted), Need::Both { types, orders });
+    let need = Need::Both(Occupancy::of(Migratetype::Movable, orders));
+    let mut walk = Walk::new(Place::all(Category::Tainted), need);
     while let Some(spb) = search.step(&mut walk) {
         for found in ascending(movable_orders(search, spb, orders)) {
             let Some(frame) = search.head(spb, found, Migratetype::Movable) else { continue };
@@ -246,7 +246,7 @@ fn before_pass_3<F: Flavour>(search: &Search<'_, F>, saw: Option<WalkSnapshot>) 
         search.relieve();
     }
     if search.buddy.settings.p28 {
-        search.spbs.in_category(Category::Tainted).for_each(|spb| search.spbs.start_defrag(spb));
+        search.spbs.start_defrags();
     }
     if let Some(saw) = saw {
         search.spbs.events().emit(fall_through(search, saw));
@@ -280,8 +280,9 @@ fn pass_3<F: Flavour>(search: &mut Search<'_, F>) -> Option<Frame> {
 /// Movable pages may use tainted superpageblocks that have more free pageblocks than their
 /// reserve. Non-movable ones never search clean superpageblocks here.
 fn pass_4<F: Flavour>(search: &mut Search<'_, F>) -> Option<Frame> {
-    let (types, orders) = (TypeSet::just(search.migratetype), search.orders());
-    let mut walk = Walk::new(Place::all(Category::Tainted), Need::Both { types, orders });
+    let orders = search.orders();
+    let need = Need::Both(Occupancy::of(search.migratetype, orders));
+    let mut walk = Walk::new(Place::all(Category::Tainted), need);
     while let Some(spb) = search.step(&mut walk) {
         if search.spbs.spb(spb).free() > search.spbs.reserve(spb) {
             let own = search.spbs.spb(spb).occupancy().orders(search.migratetype);

@@ -11,9 +11,10 @@ use crate::mm::rmqueue::RmqueueMode;
 use crate::mm::zone::Zone;
 
 use super::category::{Category, Fullness};
-use super::index::{Need, Place, TypeSet, Walk};
+use super::index::{Need, Place, Walk};
 use super::placement::Spb;
 use super::search::Search;
+use super::superpageblock::Occupancy;
 
 /// Phase 1: a wholly free pageblock. Movable refills take it from the fullest clean
 /// superpageblock that has one, wholly used and empty ones excepted (patch 12), else by the
@@ -53,8 +54,9 @@ fn from_fullest_clean<F: Flavour>(
     let order = buddy.geometry.pageblock_order;
     let mut search = Search::new(buddy, zone, order, Migratetype::Movable, flags);
     let place = Place::Of(Category::Clean, Fullness::Full75, Fullness::AlmostEmpty);
-    let (types, orders) = (TypeSet::just(Migratetype::Movable), search.whole_orders());
-    let mut walk = Walk::new(place, Need::Both { types, orders });
+    let orders = search.whole_orders();
+    let need = Need::Both(Occupancy::of(Migratetype::Movable, orders));
+    let mut walk = Walk::new(place, need);
     let spb = search.step(&mut walk)?;
     let own = search.spbs.spb(spb).occupancy().orders(Migratetype::Movable);
     search.take(spb, own.and(orders).lowest()?)

@@ -5,6 +5,7 @@ use fragscope_trace::event::TimeNs;
 use fragscope_trace::page::{Migratetype, NR_PAGE_ORDERS};
 
 use crate::mm::flavour::{Flavour, Word};
+use crate::mm::settings::Settings;
 
 use super::category::Counts;
 
@@ -47,8 +48,8 @@ impl HasBit {
     }
 }
 
-/// Which (type, order) lists are not empty, as a bit for each; isolated pages are not allocated
-/// from and have none.
+/// A set of (type, order) lists, as a bit for each: those that are not empty, or those that would
+/// do. Isolated pages are not allocated from and have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Occupancy(pub u64);
 
@@ -124,6 +125,30 @@ impl Occupancy {
         }
     }
 
+    /// The lists of a type at some orders.
+    #[must_use]
+    #[inline]
+    pub const fn of(migratetype: Migratetype, orders: Orders) -> Occupancy {
+        match migratetype {
+            Migratetype::Isolate => Occupancy(0),
+            _ => Occupancy((orders.0 as u64) << (migratetype as usize * ORDERS)),
+        }
+    }
+
+    /// The lists in either.
+    #[must_use]
+    #[inline]
+    pub const fn or(self, other: Occupancy) -> Occupancy {
+        Occupancy(self.0 | other.0)
+    }
+
+    /// Whether a list is in both.
+    #[must_use]
+    #[inline]
+    pub const fn meets(self, other: Occupancy) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// The orders at which a type has free blocks.
     #[must_use]
     #[inline]
@@ -143,6 +168,8 @@ pub struct Superpageblock<F: Flavour> {
     free: F::U32,
     reserved: F::U32,
     total: F::U32,
+    /// Free pageblocks that it keeps while it is tainted (patch 23).
+    reserve: u32,
     contig_allocated: F::U32,
     free_pages: F::U32,
     occupancy: F::U64,
@@ -155,7 +182,7 @@ pub struct Superpageblock<F: Flavour> {
 impl<F: Flavour> Superpageblock<F> {
     /// One of `total` pageblocks, none of them initialised.
     #[must_use]
-    pub fn new(total: u32) -> Superpageblock<F> {
+    pub fn new(total: u32, settings: &Settings) -> Superpageblock<F> {
         let number = |n: u32| {
             let word = F::U32::default();
             word.set(n);
@@ -166,6 +193,7 @@ impl<F: Flavour> Superpageblock<F> {
             free: number(0),
             reserved: number(total),
             total: number(total),
+            reserve: Counts { total, ..Counts::default() }.reserve(settings),
             contig_allocated: number(0),
             free_pages: number(0),
             occupancy: F::U64::default(),
@@ -210,6 +238,13 @@ impl<F: Flavour> Superpageblock<F> {
     #[inline]
     pub fn total(&self) -> u32 {
         self.total.get()
+    }
+
+    /// Free pageblocks that it should keep while it is tainted.
+    #[must_use]
+    #[inline]
+    pub fn reserve(&self) -> u32 {
+        self.reserve
     }
 
     /// Free pages on its lists (`nr_free_pages`).
@@ -340,7 +375,7 @@ mod tests {
 
     #[test]
     fn p08_counters_start_reserved() {
-        let spb = Superpageblock::<Up>::new(512);
+        let spb = Superpageblock::<Up>::new(512, &Settings::default());
         assert_eq!(spb.counts().reserved, 512);
         spb.count_initialised();
         assert!(spb.count_has(HasBit::Movable, true));
@@ -354,7 +389,7 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "patch 22")]
     fn p22_more_pageblocks_with_a_bit_than_there_are_is_a_fault() {
-        let spb = Superpageblock::<Up>::new(1);
+        let spb = Superpageblock::<Up>::new(1, &Settings::default());
         spb.count_has(HasBit::Movable, true);
         spb.count_has(HasBit::Movable, true);
     }
@@ -363,7 +398,7 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "patch 22")]
     fn p22_more_free_pageblocks_than_there_are_is_a_fault() {
-        let spb = Superpageblock::<Up>::new(0);
+        let spb = Superpageblock::<Up>::new(0, &Settings::default());
         spb.count_free(true);
     }
 }

@@ -17,6 +17,7 @@ use crate::mm::geometry::PageblockId;
 use crate::mm::pageblock::{BlockFlags, Pageblocks};
 use crate::mm::settings::Settings;
 
+use super::bitmap::Bitmap;
 use super::category::{Category, Counts};
 use super::event::Events;
 use super::geometry::{SpbGeometry, SpbId};
@@ -41,6 +42,9 @@ pub struct SpbZone<F: Flavour> {
     /// `nr_superpageblocks`: the first so many have metadata. Memory beyond them, which came
     /// later with patch 09 switched off, is on the zone's own lists.
     covered: F::U32,
+    /// Those on tainted lists that have movable pageblocks and are below their reserve: none
+    /// other needs a defragmentation.
+    below_reserve: Bitmap<F>,
     /// Superpageblocks whose defragmentation is queued, in order.
     defrag_queue: Mutex<Vec<SpbId>>,
     /// Whether new work may be queued: not while memory is loaded.
@@ -62,12 +66,16 @@ impl<F: Flavour> SpbZone<F> {
         SpbZone {
             geometry,
             settings: settings.clone(),
-            spbs: geometry.spbs().map(|s| Superpageblock::new(geometry.total_blocks(s))).collect(),
+            spbs: geometry
+                .spbs()
+                .map(|s| Superpageblock::new(geometry.total_blocks(s), settings))
+                .collect(),
             lists: SpbLists::new(count),
             index: Index::new(settings, count, cpus),
             events: Events::new(zone),
             first_list,
             covered: F::U32::default(),
+            below_reserve: Bitmap::new(count),
             defrag_queue: Mutex::default(),
             live: F::U32::default(),
         }
@@ -162,7 +170,7 @@ impl<F: Flavour> SpbZone<F> {
     #[must_use]
     #[inline]
     pub fn reserve(&self, spb: SpbId) -> u32 {
-        self.spb(spb).counts().reserve(&self.settings)
+        self.spb(spb).reserve()
     }
 
     /// Free pages below which slab is shrunk: the reserve in pages (patch 28).
@@ -182,7 +190,7 @@ impl<F: Flavour> SpbZone<F> {
     /// The memory of the start is there: work may be queued from now on.
     pub fn set_live(&self) {
         self.live.set(1);
-        self.in_category(Category::Tainted).for_each(|spb| self.start_defrag(spb));
+        self.start_defrags();
     }
 
     /// `spb_update_list`: lists a superpageblock where its counters demand. With rotation it goes
@@ -194,9 +202,18 @@ impl<F: Flavour> SpbZone<F> {
             self.lists.move_to_tail(spb, list);
         }
         self.index.counts_changed(spb, &counts, list);
-        if matches!(list, ListName::Of(Category::Tainted, _)) {
+        let below_reserve = self.is_below_reserve(spb, &counts, list);
+        if self.below_reserve.contains(spb.0) != below_reserve {
+            self.below_reserve.put(spb.0, below_reserve);
+        }
+        if below_reserve {
             self.start_defrag(spb);
         }
+    }
+
+    fn is_below_reserve(&self, spb: SpbId, counts: &Counts, list: ListName) -> bool {
+        let tainted = matches!(list, ListName::Of(Category::Tainted, _));
+        tainted && counts.movable > 0 && counts.free < self.reserve(spb)
     }
 
     /// The list of a superpageblock's free blocks of one order and type.
@@ -284,7 +301,7 @@ impl<F: Flavour> SpbZone<F> {
         let counts = self.spb(spb).counts();
         counts.category(&self.settings) == Category::Tainted
             && counts.movable > 0
-            && counts.free < counts.reserve(&self.settings)
+            && counts.free < self.reserve(spb)
             && !self.is_resting(spb, now_ns)
     }
 
@@ -304,6 +321,22 @@ impl<F: Flavour> SpbZone<F> {
             self.spb(spb).set_defrag_active(true);
             self.defrag_queue.lock().unwrap_or_else(PoisonError::into_inner).push(spb);
         }
+    }
+
+    /// [`SpbZone::start_defrag`] for all tainted superpageblocks, in the order of a walk.
+    #[inline]
+    pub fn start_defrags(&self) {
+        if self.settings.p15 && self.is_defrag_due() {
+            self.in_category(Category::Tainted).for_each(|spb| self.start_defrag(spb));
+        }
+    }
+
+    /// Whether a pass is needed and not queued. Mostly none is, because they rest.
+    fn is_defrag_due(&self) -> bool {
+        let now_ns = self.events.now_ns();
+        let due = |spb: SpbId| !self.spb(spb).is_defrag_active() && !self.is_resting(spb, now_ns);
+        let next = |from| self.below_reserve.next(from);
+        std::iter::successors(next(0), |spb| next(spb + 1)).any(|spb| due(SpbId(spb)))
     }
 
     /// Takes the superpageblocks whose pass is due, in the order in which they were queued.
@@ -340,6 +373,8 @@ impl<F: Flavour> SpbZone<F> {
             assert_eq!(counts, self.recount(id, blocks, &counts), "counters of {id:?}");
             let list = counts.list(&self.settings, self.geometry.spb_blocks());
             assert_eq!(self.lists.list_of(id), Some(list), "list of {id:?} with {counts:?}");
+            let below_reserve = self.is_below_reserve(id, &counts, list);
+            assert_eq!(self.below_reserve.contains(id.0), below_reserve, "reserve of {id:?}");
             self.check_blocks(id, frames);
         }
         let listed: u32 = ListName::all().map(|l| self.lists.iter(l).count() as u32).sum();

@@ -5,17 +5,17 @@
 //! Buckets of fullness are bitmaps as well, so that the choice is the linear walk's under the
 //! lowest-address tie-break.
 
-use fragscope_trace::page::{Migratetype, NR_PAGE_ORDERS};
+use fragscope_trace::page::NR_PAGE_ORDERS;
 
 use crate::mm::flavour::{Flavour, Word};
 use crate::mm::spb::bitmap::{Bitmap, find};
 use crate::mm::spb::category::{Category, Counts};
 use crate::mm::spb::geometry::SpbId;
 use crate::mm::spb::lists::ListName;
-use crate::mm::spb::superpageblock::{Occupancy, Orders};
+use crate::mm::spb::superpageblock::Occupancy;
 use crate::mm::spb::zone::SpbZone;
 
-use super::{Need, SpbIndex, TypeSet};
+use super::{Need, SpbIndex};
 
 const LISTS: usize = 5 * NR_PAGE_ORDERS;
 
@@ -96,9 +96,9 @@ impl<F: Flavour> BitmapIndex<F> {
     fn having(&self, need: Need, word: u32) -> u64 {
         match need {
             Need::FreePageblock => self.has_free_pageblock.word(word),
-            Need::Block { types, orders } => self.having_block(types, orders, word),
-            Need::Both { types, orders } => {
-                self.has_free_pageblock.word(word) & self.having_block(types, orders, word)
+            Need::Block(lists) => self.having_block(lists, word),
+            Need::Both(lists) => {
+                self.has_free_pageblock.word(word) & self.having_block(lists, word)
             }
             Need::Movable => self.has_movable.word(word),
             Need::Nothing => u64::MAX,
@@ -106,15 +106,11 @@ impl<F: Flavour> BitmapIndex<F> {
     }
 
     #[inline]
-    fn having_block(&self, types: TypeSet, orders: Orders, word: u32) -> u64 {
-        let mut having = 0;
-        for migratetype in types.iter().filter(|t| *t != Migratetype::Isolate) {
-            let lists = &self.has_block[migratetype.index() * NR_PAGE_ORDERS..];
-            let mut left = orders;
-            while let Some(order) = left.lowest() {
-                having |= lists[usize::from(order)].word(word);
-                left = left.without(order);
-            }
+    fn having_block(&self, lists: Occupancy, word: u32) -> u64 {
+        let (mut having, mut left) = (0, lists.0);
+        while left != 0 {
+            having |= self.has_block[left.trailing_zeros() as usize].word(word);
+            left &= left - 1;
         }
         having
     }
@@ -131,7 +127,11 @@ impl<F: Flavour> SpbIndex<F> for BitmapIndex<F> {
         visited: &mut u32,
     ) -> Option<SpbId> {
         let from = at.map_or(0, |s| s.0 + 1);
-        let chosen = |word| self.on_list(list, word) & self.having(need, word);
+        let chosen = |word| {
+            let listed = self.on_list(list, word);
+            // Most lists are empty, and what is needed takes longer to read.
+            if listed == 0 { 0 } else { listed & self.having(need, word) }
+        };
         let found = find(self.empty.words(), from, chosen);
         *visited += u32::from(found.is_some());
         found.map(SpbId)

@@ -29,48 +29,14 @@ use super::zone::SpbZone;
 pub enum Need {
     /// A wholly free pageblock.
     FreePageblock,
-    /// A free block of one of these orders on the list of one of these types.
-    Block {
-        /// Types, as a set of list bits.
-        types: TypeSet,
-        /// Orders.
-        orders: Orders,
-    },
-    /// Both: a wholly free pageblock, and a free block of these types and orders.
-    Both {
-        /// Types.
-        types: TypeSet,
-        /// Orders.
-        orders: Orders,
-    },
+    /// A free block on one of these lists.
+    Block(Occupancy),
+    /// Both: a wholly free pageblock, and a free block on one of these lists.
+    Both(Occupancy),
     /// Pageblocks with movable pages.
     Movable,
     /// Nothing: every superpageblock of the category.
     Nothing,
-}
-
-/// A set of migratetypes: bit `n` for type `n`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TypeSet(pub u8);
-
-impl TypeSet {
-    /// Only this type.
-    #[must_use]
-    #[inline]
-    pub const fn just(migratetype: Migratetype) -> TypeSet {
-        TypeSet(1 << migratetype as u8)
-    }
-
-    /// These types.
-    #[must_use]
-    pub fn of(types: &[Migratetype]) -> TypeSet {
-        TypeSet(types.iter().fold(0, |set, t| set | 1 << *t as u8))
-    }
-
-    /// The types, in their numeric order.
-    pub fn iter(self) -> impl Iterator<Item = Migratetype> {
-        Migratetype::ALL.into_iter().filter(move |t| self.0 >> *t as u8 & 1 == 1)
-    }
 }
 
 impl Need {
@@ -78,27 +44,21 @@ impl Need {
     #[must_use]
     #[inline]
     pub const fn block(migratetype: Migratetype, orders: Orders) -> Need {
-        Need::Block { types: TypeSet::just(migratetype), orders }
+        Need::Block(Occupancy::of(migratetype, orders))
     }
 
     /// Whether a superpageblock has it.
     #[must_use]
     #[inline]
     pub fn met_by<F: Flavour>(self, spb: &Superpageblock<F>) -> bool {
-        let has = |types, orders| has_block(spb.occupancy(), types, orders);
         match self {
             Need::FreePageblock => spb.free() > 0,
-            Need::Block { types, orders } => has(types, orders),
-            Need::Both { types, orders } => spb.free() > 0 && has(types, orders),
+            Need::Block(lists) => spb.occupancy().meets(lists),
+            Need::Both(lists) => spb.free() > 0 && spb.occupancy().meets(lists),
             Need::Movable => spb.counts().movable > 0,
             Need::Nothing => true,
         }
     }
-}
-
-#[inline]
-fn has_block(occupancy: Occupancy, types: TypeSet, orders: Orders) -> bool {
-    occupancy.0 != 0 && types.iter().any(|t| !occupancy.orders(t).and(orders).is_empty())
 }
 
 /// Where to look, in order.
