@@ -201,12 +201,12 @@ impl<F: Flavour> PerCpuPages<F> {
         if !drained && self.lock.try_lock() {
             return Some(Guard::of(&self.lock));
         }
-        self.count_busy(buddy, fallbacks, drained);
+        Self::count_busy(buddy, fallbacks, drained);
         None
     }
 
     #[cold]
-    fn count_busy<P: Placement<F>>(&self, buddy: &Buddy<F, P>, fallbacks: &F::U64, drained: bool) {
+    fn count_busy<P: Placement<F>>(buddy: &Buddy<F, P>, fallbacks: &F::U64, drained: bool) {
         buddy.counters.pcp_busy_drain.add(u64::from(drained));
         buddy.counters.pcp_trylock_failures.add(1);
         fallbacks.add(1);

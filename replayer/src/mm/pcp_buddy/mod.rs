@@ -190,6 +190,7 @@ impl<F: Flavour> OwningPcp<F> {
         if let Some((before, left)) = held.timed {
             self.hold.begin(&buddy.holds, &buddy.settings, &buddy.counters, before, left);
         }
+        drop(held);
     }
 
     /// Waits for the lock where that is allowed; in a replay it is held for `left` ns more.
