@@ -1,5 +1,6 @@
 //! What the tests that load BPF programs share.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,7 @@ use fragscope_trace::header::{End, Header};
 use fragscope_trace::reader::TraceReader;
 use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
 use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
 
 /// Set for a test that runs itself again as a load: rounds and MiB of the storm.
 const STORM: &str = "FRAGSCOPE_TEST_STORM";
@@ -38,6 +40,15 @@ pub(crate) fn turn() -> Option<Turn> {
 /// The program under test.
 pub(crate) fn agent() -> Command {
     Command::new(env!("CARGO_BIN_EXE_fragscope-agent"))
+}
+
+/// Names of what this host does not offer to a program with the rights of this one.
+pub(crate) fn lacks() -> BTreeSet<String> {
+    let doctor = agent().args(["doctor", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let all = report["capabilities"].as_array().unwrap().iter();
+    let lacking = all.filter(|capability| capability["available"] == false);
+    lacking.map(|capability| capability["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// A command line that storms: this very test binary, which comes to [`storm_if_asked`] by the
