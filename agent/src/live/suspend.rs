@@ -100,7 +100,8 @@ mod tests {
         /// missed that is longer than its delays.
         #[test]
         fn suspends_are_told_from_delays(
-            steps in prop::collection::vec(0u64..10_000_000_000, 3),
+            // No multiple of the three readings, or every look would be held up alike.
+            steps in prop::collection::vec(0u64..10_000_000_000, 4..6),
             suspends in prop::collection::vec(
                 prop_oneof![Just(0), 1u64..1_000_000_000_000], 1..20),
         ) {
