@@ -7,17 +7,17 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fragscope_agent::tls;
 use fragscope_trace::reader::TraceReader;
-use rustix::process::{Gid, Pid, Signal, Uid, kill_process};
+use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_uid};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::common::{agent, turn};
+use crate::common::{Guarded, agent, turn};
 use crate::pki::Pki;
 use crate::serve::{connect, follow};
 
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An agent that serves over TLS.
 struct Server {
-    child: Child,
+    agent: Guarded,
     address: SocketAddr,
     pki: Pki,
 }
@@ -43,7 +43,7 @@ impl Server {
         command.args(["serve", "--listen", &format!("tls:{address}"), "--tls-cert"]);
         command.arg(files.cert).arg("--tls-key").arg(files.key).arg("--tls-client-ca");
         command.arg(files.ca).stderr(Stdio::piped());
-        let server = Server { child: command.spawn().unwrap(), address, pki };
+        let server = Server { agent: Guarded::start(&mut command), address, pki };
         server.tcp();
         server
     }
@@ -75,8 +75,8 @@ impl Server {
 
     /// Ends it; what it said meanwhile.
     fn stop(self) -> String {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        let output = self.child.wait_with_output().unwrap();
+        self.agent.signal(Signal::TERM);
+        let output = self.agent.finish();
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
@@ -209,7 +209,7 @@ fn processes_of_others_are_served_only_if_allowed() {
     let mut command = agent();
     command.arg("serve").arg("--listen").arg(format!("unix:{}", open.display()));
     command.args(["--socket-mode", "0666", "--allow-uid", "4711", "--allow-gid", "4712"]);
-    let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
+    let server = Guarded::start(command.stderr(Stdio::piped()));
     drop(connect(&open));
 
     for (uid, gid) in [(4711, 1), (4713, 4712)] {
@@ -221,18 +221,16 @@ fn processes_of_others_are_served_only_if_allowed() {
         Ok(_) => assert!(nothing.is_empty(), "a stranger was told {} bytes", nothing.len()),
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
     }
-    kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
-    server.wait().unwrap();
-    let mut said = String::new();
-    server.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    server.signal(Signal::TERM);
+    let said = String::from_utf8(server.finish().stderr).unwrap();
     assert!(said.contains("of user 4713 is not served (caller)"), "{said}");
 
     let mut command = agent();
     command.arg("serve").arg("--listen").arg(format!("unix:{}", closed.display()));
-    let mut server = command.spawn().unwrap();
+    let server = Guarded::start(&mut command);
     drop(connect(&closed));
     let refused = connect_as(&closed, 4711, 4712).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-    kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
-    server.wait().unwrap();
+    server.signal(Signal::TERM);
+    server.finish();
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Output};
 
 use fragscope_agent::bpf::memory::touch_fresh_pages;
 use fragscope_agent::bpf::rights::missing_capabilities;
@@ -13,6 +13,7 @@ use fragscope_trace::header::{End, Header};
 use fragscope_trace::reader::TraceReader;
 use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Set for a test that runs itself again as a load: rounds and MiB of the storm.
@@ -69,6 +70,33 @@ pub(crate) fn storm_if_asked() {
 pub(crate) fn storm(rounds: usize, mib: usize) {
     for _ in 0..rounds {
         touch_fresh_pages(mib << 20).unwrap();
+    }
+}
+
+/// A program under test that is killed if its test fails.
+pub(crate) struct Guarded(Option<Child>);
+
+impl Guarded {
+    pub(crate) fn start(command: &mut Command) -> Guarded {
+        Guarded(Some(command.spawn().unwrap()))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 }
 

@@ -7,20 +7,20 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use fragscope_trace::reader::TraceReader;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::access::connect_as;
-use crate::common::{agent, turn};
+use crate::common::{Guarded, agent, turn};
 
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Service {
-    child: Child,
+    agent: Guarded,
     manager: UnixDatagram,
     metrics: SocketAddr,
     socket: PathBuf,
@@ -42,8 +42,8 @@ impl Service {
         command.args(["--log-format", "json", "serve", "--config"]).arg(&settings);
         command.env("NOTIFY_SOCKET", at("notify")).env("WATCHDOG_USEC", "3000000");
         command.env_remove("WATCHDOG_PID").stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
-        Service { child, manager, metrics, socket: at("socket"), settings, _dir: dir }
+        let agent = Guarded::start(&mut command);
+        Service { agent, manager, metrics, socket: at("socket"), settings, _dir: dir }
     }
 
     /// The next message to the manager that begins so.
@@ -78,10 +78,6 @@ impl Service {
             assert!(begun.elapsed() < PATIENCE, "{text}");
             std::thread::sleep(Duration::from_millis(50));
         }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 
@@ -134,9 +130,9 @@ fn a_service_speaks_to_its_manager_and_in_metrics() {
     assert!(service.ask("GET /other HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
     assert!(service.ask("POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
     assert!(service.ask("what\u{0}\r\n\r\n").starts_with("HTTP/1.1 400"));
-    service.signal(Signal::TERM);
+    service.agent.signal(Signal::TERM);
     service.told("STOPPING=1");
-    let output = service.child.wait_with_output().unwrap();
+    let output = service.agent.finish();
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -152,7 +148,7 @@ fn settings_on_who_may_come_in_are_read_again() {
     let as_somebody = || is_served(connect_as(&service.socket, 4711, 1).unwrap());
     let rewrite = |more| {
         write_settings(&service.settings, &service.socket, service.metrics, more);
-        service.signal(Signal::HUP);
+        service.agent.signal(Signal::HUP);
         let told = service.told("RELOADING=1\nMONOTONIC_USEC=");
         assert!(told.trim_end().ends_with(|c: char| c.is_ascii_digit()));
         service.told("READY=1");
@@ -165,8 +161,8 @@ fn settings_on_who_may_come_in_are_read_again() {
     assert!(as_somebody());
     rewrite("allow-uid = []");
     assert!(!as_somebody());
-    service.signal(Signal::TERM);
-    let output = service.child.wait_with_output().unwrap();
+    service.agent.signal(Signal::TERM);
+    let output = service.agent.finish();
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<serde_json::Value> =
         said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
