@@ -141,10 +141,7 @@ impl Tracer {
         if !missing.is_empty() {
             return Err(AttachError::NotPermitted { missing });
         }
-        let found = host::kernel_version();
-        if found < OLDEST_KERNEL {
-            return Err(AttachError::Kernel { found });
-        }
+        admit(host::kernel_version())?;
         raise_memlock_limit();
         with_tracefs(|tracefs| Tracer::attach_in(tracefs, options))?
     }
@@ -310,6 +307,11 @@ impl Tracer {
     }
 }
 
+/// Refuses kernels that are older than any that is tested.
+fn admit(found: (u32, u32)) -> Result<(), AttachError> {
+    if found < OLDEST_KERNEL { Err(AttachError::Kernel { found }) } else { Ok(()) }
+}
+
 /// The last attached first: the program that catches what the free program misses must not see
 /// frees without it.
 fn detach_all(mut links: Vec<Link>) {
@@ -334,4 +336,17 @@ pub(super) fn map_data<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a MapData
 /// arguments in their order.
 fn migrate_reason(tracefs: &Path) -> Option<u32> {
     Format::read(tracefs, "migrate/mm_migrate_pages").and_then(|f| f.position("reason")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_is_refused_by_name() {
+        let error = admit((5, 15)).unwrap_err().to_string();
+        let expected = "cannot trace Linux 5.15: at least 6.1 is needed, the oldest that is tested";
+        assert_eq!(error, expected);
+        assert!(admit(OLDEST_KERNEL).is_ok() && admit((6, 18)).is_ok());
+    }
 }

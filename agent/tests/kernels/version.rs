@@ -3,12 +3,14 @@
 use fragscope_trace::event::{PageEventKind, SideKind};
 use fragscope_trace::page::{REGION_ORDER, REGION_PAGES};
 
+use crate::documented;
 use crate::qemu::Results;
 use crate::recording::Recording;
 
 /// Checks the results of the scenario `version`.
 pub(crate) fn check(results: &Results, series: &str) {
     check_doctor(results);
+    documented::check(series, &serde_json::from_str(&results.text("facts")).unwrap());
     check_mixed(&Recording::read(results, "mixed"), series);
     check_gigantic(&Recording::read(results, "gigantic"), results, series);
     results.assert_succeeded("live");
@@ -30,7 +32,7 @@ fn check_mixed(recording: &Recording, series: &str) {
     let compactions = recording.count(|k| matches!(k, SideKind::Compaction { begin: true, .. }));
     let moves = recording.count(|kind| matches!(kind, SideKind::Move { .. }));
     println!("  {compactions} compactions, {moves} moves");
-    assert!(compactions > 0 && moves > 1000, "{compactions} compactions, {moves} moves");
+    assert!(compactions > 0 && moves > 100, "{compactions} compactions, {moves} moves");
     recording.check_differences();
 }
 

@@ -1,6 +1,7 @@
 //! Where this kernel keeps what the snapshot reads: offsets, flag bits and type numbers.
 //!
-//! Everything comes from BTF by name. [`page`] has the table of names that differ between kernels.
+//! Everything comes from BTF by name. `docs/KERNELS.md` has the table of what
+//! differs between kernels.
 
 pub(crate) mod page;
 

@@ -1,21 +1,8 @@
 //! `struct page` of this kernel, and what extends over the second one.
 //!
-//! Names that changed between kernels, of which 6.1, 6.12 and 6.18 were tried:
-//!
-//! | what | 6.1 | 6.6 | 6.12 | 6.18 |
-//! |---|---|---|---|---|
-//! | `page_type` of a buddy page | bit 0x80 cleared (a macro, not in BTF) | the same | top byte `PGTY_buddy` of `enum pagetype` | the same |
-//! | slab | flag `PG_slab` | flag `PG_slab` | `PGTY_slab` | `PGTY_slab` |
-//! | hugetlb | `compound_dtor` of the second page | flag `PG_hugetlb` of the second page | `PGTY_hugetlb` | `PGTY_hugetlb` |
-//! | large kmalloc | none | none | none | `PGTY_large_kmalloc` |
-//! | compound order | `page.compound_order` of the second page | low byte of `folio._flags_1` | the same | the same |
-//! | pins of a large folio | `compound_pincount` | `folio._pincount` | the same | the same |
-//! | movable by its driver | bit 1 of `mapping` | the same | the same | flag `PG_movable_ops` |
-//! | tail | bit 0 of `page.compound_head` | the same | the same | the same (later `compound_info`) |
-//! | bits of a pageblock | 4 | 4 | 4 | 8 with page isolation, else 4 (`enum pageblock_bits`) |
-//! | order-9 per-CPU lists | 1 | 1 | 2 | 2 |
-//!
-//! 6.11 has an `enum pagetype` whose values are bits to be cleared (`PG_buddy`).
+//! Names and encodings that differ between kernels are in `docs/KERNELS.md`, from 6.1, 6.12 and 6.18,
+//! as these kernels say themselves. 6.6 marks hugetlb by a flag of the second page (`PG_hugetlb`); 6.11
+//! has an `enum pagetype` whose values are bits to be cleared (`PG_buddy`).
 
 use super::Field;
 use crate::btf::{Btf, BtfError};

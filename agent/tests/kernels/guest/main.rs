@@ -8,6 +8,8 @@
 #[path = "../cpio.rs"]
 #[expect(dead_code, reason = "a guest only packs files")]
 mod cpio;
+#[path = "../facts.rs"]
+mod facts;
 mod load;
 mod scenario;
 mod share;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Results, load, start};
+use super::{Results, facts, load, start};
 
 const AGENT: &str = "/agent";
 /// The tests that trace the running kernel, and those of them that make sense here.
@@ -18,14 +18,15 @@ const RING_BYTES: &str = "8MiB";
 /// The longest wait for something that the kernel or the host does.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What one version of the kernel offers: the diagnosis, a recording of a contiguous allocation, one
-/// under load, and the tests of the live parts.
+/// What one version of the kernel offers: a recording of a contiguous allocation, the diagnosis,
+/// a recording under load, and the tests of the live parts.
 pub(crate) fn version(results: &mut Results, agent: Option<&&str>) -> Result<()> {
     // The tests look for the program where it was built.
     let agent = agent.context("the command line does not say where the agent was built")?;
-    results.run("doctor", Command::new(AGENT).args(["doctor", "--json"]))?;
     // While memory is as good as new.
     record(results, "gigantic", &["/init", "gigantic"])?;
+    results.run("doctor", Command::new(AGENT).args(["doctor", "--json"]))?;
+    results.text("facts", &serde_json::to_string(&facts::of_this_kernel())?);
     record(results, "mixed", &["/init", "mixed"])?;
     fs::create_dir_all(std::path::Path::new(agent).parent().context("no folder")?)?;
     std::os::unix::fs::symlink(AGENT, agent)?;
