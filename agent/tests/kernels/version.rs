@@ -36,20 +36,22 @@ fn check_mixed(recording: &Recording, series: &str) {
     recording.check_differences();
 }
 
-/// The one page of 1 GiB that the kernel gave is in the trace, and its free.
+/// A page of 1 GiB is in the trace, and its free, if and only if the kernel gave one: where unmovable
+/// pages lie after booting is a matter of chance.
 fn check_gigantic(recording: &Recording, results: &Results, series: &str) {
     recording.check(series);
-    assert_eq!(results.text("gigantic.err").trim(), "1", "a page of 1 GiB");
+    let granted: usize = results.text("gigantic.err").trim().parse().expect("a number");
+    println!("  {granted} pages of 1 GiB");
     let whole = recording.count(|kind| {
         matches!(kind, SideKind::ContigTest { range, stopped_at }
             if range.pages() == REGION_PAGES && *stopped_at >= range.end)
     });
-    assert!(whole > 0, "no contiguous allocation seen");
+    assert_eq!(whole, granted, "contiguous allocations");
     let is_gigantic = |kind| {
         let is_it =
             |e: &&fragscope_trace::event::PageEvent| e.kind() == kind && e.order() == REGION_ORDER;
         recording.pages.iter().filter(is_it).count()
     };
-    assert_eq!(is_gigantic(PageEventKind::Free), 1);
+    assert_eq!(is_gigantic(PageEventKind::Free), granted);
     recording.check_differences();
 }

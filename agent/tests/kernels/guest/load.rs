@@ -14,6 +14,7 @@ const PAGE: usize = 4096;
 const HOLES_MIB: usize = 256;
 const FILES: usize = 3000;
 const FORKS: usize = 40;
+const GIGANTIC_TRIES: u32 = 4;
 
 /// Runs the load `name`.
 pub(crate) fn run(name: &str) -> Result<()> {
@@ -69,11 +70,20 @@ pub(crate) fn compaction() -> Result<()> {
     fs::write("/proc/sys/vm/compact_memory", "1").context("cannot compact")
 }
 
-/// Asks for one page of 1 GiB and gives it back. Prints how many there were.
+/// Asks for one page of 1 GiB, a few times if need be, and gives it back. Prints how many there were.
 fn gigantic() -> Result<()> {
     const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages";
-    fs::write(POOL, "1").context("cannot ask for a page of 1 GiB")?;
-    println!("{}", fs::read_to_string(POOL)?.trim());
+    let mut granted = String::new();
+    for _ in 0..GIGANTIC_TRIES {
+        fs::write(POOL, "1").context("cannot ask for a page of 1 GiB")?;
+        granted = fs::read_to_string(POOL)?;
+        if granted.trim() != "0" {
+            break;
+        }
+        // Slabs that stand in the way may go.
+        fs::write("/proc/sys/vm/drop_caches", "2")?;
+    }
+    println!("{}", granted.trim());
     fs::write(POOL, "0")?;
     Ok(())
 }

@@ -16,7 +16,7 @@ const LIVE: [&str; 3] = ["snapshot::", "whole_through_ring_buffers", "whole_thro
 /// Rings that hold a whole load: nothing depends on when the reader gets a CPU.
 const RING_BYTES: &str = "8MiB";
 /// The longest wait for something that the kernel or the host does.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What one version of the kernel offers: a recording of a contiguous allocation, the diagnosis,
 /// a recording under load, and the tests of the live parts.
