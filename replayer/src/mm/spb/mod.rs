@@ -28,6 +28,7 @@ pub mod relax;
 pub mod search;
 mod start;
 pub mod superpageblock;
+pub mod supply;
 pub mod visits;
 pub mod workers;
 pub mod zone;

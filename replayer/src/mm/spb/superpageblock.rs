@@ -115,6 +115,9 @@ impl Orders {
 }
 
 impl Occupancy {
+    /// Bits that can be set.
+    pub const BITS: usize = 5 * ORDERS;
+
     /// The bit of a list, or 0 for isolated pages.
     #[must_use]
     #[inline]

@@ -21,9 +21,10 @@ use super::bitmap::Bitmap;
 use super::category::{Category, Counts};
 use super::event::Events;
 use super::geometry::{SpbGeometry, SpbId};
-use super::index::{Index, SpbIndex};
+use super::index::{Index, Need, SpbIndex};
 use super::lists::{ListName, SpbLists};
 use super::superpageblock::{HasBit, Occupancy, Superpageblock};
+use super::supply::Supply;
 
 /// Lists of one superpageblock: one for each order and type.
 pub const LISTS_PER_SPB: u32 = (fragscope_trace::page::NR_PAGE_ORDERS * Migratetype::COUNT) as u32;
@@ -35,6 +36,8 @@ pub struct SpbZone<F: Flavour> {
     settings: Settings,
     spbs: Box<[Superpageblock<F>]>,
     lists: SpbLists<F>,
+    /// What the superpageblocks of each list have together.
+    supply: Supply<F>,
     index: Index<F>,
     events: Events<F>,
     /// First of the superpageblocks' block lists; [`LISTS_PER_SPB`] for each, then the zone's own.
@@ -71,6 +74,7 @@ impl<F: Flavour> SpbZone<F> {
                 .map(|s| Superpageblock::new(geometry.total_blocks(s), settings))
                 .collect(),
             lists: SpbLists::new(count),
+            supply: Supply::default(),
             index: Index::new(settings, count, cpus),
             events: Events::new(zone),
             first_list,
@@ -198,8 +202,16 @@ impl<F: Flavour> SpbZone<F> {
     pub fn update_list(&self, spb: SpbId) {
         let counts = self.spb(spb).counts();
         let list = counts.list(&self.settings, self.geometry.spb_blocks());
-        if self.settings.spb_rotation || self.lists.list_of(spb) != Some(list) {
+        let from = self.lists.list_of(spb);
+        if self.settings.spb_rotation || from != Some(list) {
             self.lists.move_to_tail(spb, list);
+        }
+        if from != Some(list) {
+            let occupancy = self.spb(spb).occupancy();
+            if let Some(from) = from {
+                self.supply.sub(from, occupancy);
+            }
+            self.supply.add(list, occupancy);
         }
         self.index.counts_changed(spb, &counts, list);
         let below_reserve = self.is_below_reserve(spb, &counts, list);
@@ -283,7 +295,18 @@ impl<F: Flavour> SpbZone<F> {
         if old != new {
             self.spb(spb).set_occupancy(new);
             self.index.occupancy_changed(spb, old, new);
+            if let Some(list) = self.lists.list_of(spb) {
+                self.supply.add(list, Occupancy(new.0 & !old.0));
+                self.supply.sub(list, Occupancy(old.0 & !new.0));
+            }
         }
+    }
+
+    /// Whether no superpageblock of a list can have the blocks that are needed.
+    #[must_use]
+    #[inline]
+    pub fn lacks(&self, list: ListName, need: Need) -> bool {
+        need.lists().is_some_and(|lists| !self.supply.of(list).meets(lists))
     }
 
     /// Marks a superpageblock as held by one contiguous allocation, or not any more (patch 17).
@@ -376,6 +399,11 @@ impl<F: Flavour> SpbZone<F> {
             let below_reserve = self.is_below_reserve(id, &counts, list);
             assert_eq!(self.below_reserve.contains(id.0), below_reserve, "reserve of {id:?}");
             self.check_blocks(id, frames);
+        }
+        for list in ListName::all() {
+            let of = |all: Occupancy, spb| all.or(self.spb(spb).occupancy());
+            let together = self.lists.iter(list).fold(Occupancy::default(), of);
+            assert_eq!(self.supply.of(list), together, "supply of {list:?}");
         }
         let listed: u32 = ListName::all().map(|l| self.lists.iter(l).count() as u32).sum();
         assert_eq!(listed, self.len(), "every superpageblock is on one list");

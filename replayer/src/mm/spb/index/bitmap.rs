@@ -5,8 +5,6 @@
 //! Buckets of fullness are bitmaps as well, so that the choice is the linear walk's under the
 //! lowest-address tie-break.
 
-use fragscope_trace::page::NR_PAGE_ORDERS;
-
 use crate::mm::flavour::{Flavour, Word};
 use crate::mm::spb::bitmap::{Bitmap, find};
 use crate::mm::spb::category::{Category, Counts};
@@ -16,8 +14,6 @@ use crate::mm::spb::superpageblock::Occupancy;
 use crate::mm::spb::zone::SpbZone;
 
 use super::{Need, SpbIndex};
-
-const LISTS: usize = 5 * NR_PAGE_ORDERS;
 
 /// Bitmaps over the superpageblocks of one zone.
 #[derive(Debug)]
@@ -42,7 +38,7 @@ impl<F: Flavour> BitmapIndex<F> {
     pub fn new(spbs: u32) -> BitmapIndex<F> {
         let bitmap = || Bitmap::new(spbs);
         BitmapIndex {
-            has_block: (0..LISTS).map(|_| bitmap()).collect(),
+            has_block: (0..Occupancy::BITS).map(|_| bitmap()).collect(),
             has_unmovable: bitmap(),
             has_reclaimable: bitmap(),
             tainted_otherwise: bitmap(),
@@ -135,6 +131,12 @@ impl<F: Flavour> SpbIndex<F> for BitmapIndex<F> {
         let found = find(self.empty.words(), from, chosen);
         *visited += u32::from(found.is_some());
         found.map(SpbId)
+    }
+
+    /// None: bitmaps name only what can serve.
+    #[inline]
+    fn looked_at_in_vain(&self, _: &SpbZone<F>, _: ListName) -> u32 {
+        0
     }
 
     fn occupancy_changed(&self, spb: SpbId, old: Occupancy, new: Occupancy) {

@@ -59,6 +59,16 @@ impl Need {
             Need::Nothing => true,
         }
     }
+
+    /// The block lists of which it must have one, if it must.
+    #[must_use]
+    #[inline]
+    pub const fn lists(self) -> Option<Occupancy> {
+        match self {
+            Need::Block(lists) | Need::Both(lists) => Some(lists),
+            Need::FreePageblock | Need::Movable | Need::Nothing => None,
+        }
+    }
 }
 
 /// Where to look, in order.
@@ -123,7 +133,12 @@ impl Walk {
     #[inline]
     pub fn next<F: Flavour>(&mut self, zone: &SpbZone<F>, visited: &mut u32) -> Option<SpbId> {
         while !self.done {
-            let found = zone.index().next_in(zone, self.list, self.need, self.at, visited);
+            let found = if self.at.is_none() && zone.lacks(self.list, self.need) {
+                *visited += zone.index().looked_at_in_vain(zone, self.list);
+                None
+            } else {
+                zone.index().next_in(zone, self.list, self.need, self.at, visited)
+            };
             if found.is_some() {
                 self.at = found;
                 return found;
@@ -150,6 +165,12 @@ pub trait SpbIndex<F: Flavour> {
         at: Option<SpbId>,
         visited: &mut u32,
     ) -> Option<SpbId>;
+
+    /// How many superpageblocks are looked at to find none on a whole list.
+    #[inline]
+    fn looked_at_in_vain(&self, zone: &SpbZone<F>, list: ListName) -> u32 {
+        zone.lists().len(list)
+    }
 
     /// A list of `spb` gained its first block or lost its last.
     fn occupancy_changed(&self, _spb: SpbId, _old: Occupancy, _new: Occupancy) {}
@@ -214,6 +235,11 @@ impl<F: Flavour> SpbIndex<F> for Index<F> {
         visited: &mut u32,
     ) -> Option<SpbId> {
         each!(self, index => index.next_in(zone, list, need, at, visited))
+    }
+
+    #[inline]
+    fn looked_at_in_vain(&self, zone: &SpbZone<F>, list: ListName) -> u32 {
+        each!(self, index => index.looked_at_in_vain(zone, list))
     }
 
     #[inline]
