@@ -10,7 +10,7 @@ use fragscope_agent::bpf::rights::missing_capabilities;
 use fragscope_trace::event::{PageEvent, SideEvent};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{End, Header};
-use fragscope_trace::reader::TraceReader;
+use fragscope_trace::reader::{TraceReader, Truncation};
 use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
@@ -117,6 +117,13 @@ impl Trace {
 
     /// Everything must be readable to the last byte.
     pub(crate) fn from_reader(input: impl std::io::Read) -> Trace {
+        let (trace, cut) = Trace::up_to_cut(input);
+        assert!(cut.is_none(), "{cut:?}");
+        trace
+    }
+
+    /// What is there of a trace that may still grow, and where it is cut off.
+    pub(crate) fn up_to_cut(input: impl std::io::Read) -> (Trace, Option<Truncation>) {
         let mut reader = TraceReader::new(input).unwrap();
         let mut trace = Trace {
             header: reader.header().clone(),
@@ -140,8 +147,8 @@ impl Trace {
                 Frame::End(end) => trace.end = Some(*end),
             }
         }
-        assert!(reader.truncated().is_none(), "{:?}", reader.truncated());
-        trace
+        let cut = reader.truncated().cloned();
+        (trace, cut)
     }
 }
 

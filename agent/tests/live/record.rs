@@ -1,13 +1,14 @@
 //! `record` as a program: what it writes, how it ends, what it prints.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Trace, agent, storm, storm_command, trace_path, turn};
+use crate::common::{Guarded, Trace, agent, storm, storm_command, trace_path, turn};
 use fragscope_trace::event::PageEventKind;
 use fragscope_trace::header::EndReason;
 use fragscope_trace::snapshot::SnapshotRole;
@@ -80,21 +81,30 @@ fn snapshots_at_an_interval_and_movements_between_lists_are_recorded_on_request(
     let (_dir, path) = trace_path();
     let mut command = agent();
     command.args(["record", "--json", "--snapshot-every", "100ms", "--close-timeout", "60s"]);
-    command.args(["--buddy-events", "--duration", "5s", "--output"]).arg(&path);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.arg("--buddy-events").arg("--output").arg(&path);
+    let child = Guarded::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     await_beginning(&path);
     // Per-CPU lists may hold all that a storm frees; each second that follows they hold less.
-    storm(12, 64);
-    let output = child.wait_with_output().unwrap();
+    const MOVEMENTS: [PageEventKind; 2] = [PageEventKind::ZoneLocked, PageEventKind::PcpuDrain];
+    let begun = Instant::now();
+    loop {
+        storm(4, 64);
+        let (so_far, _cut) = Trace::up_to_cut(File::open(&path).unwrap());
+        let seen = |kind| so_far.pages.iter().any(|event| event.kind() == kind);
+        if MOVEMENTS.into_iter().all(seen) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "no {MOVEMENTS:?} after 60 s");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    child.signal(Signal::INT);
+    let output = child.finish();
     assert_eq!(output.status.code(), Some(0));
     let trace = Trace::read(&path);
     assert_eq!(summary(&output)["snapshots"], trace.snapshots.len());
     let roles = |role| trace.snapshots.iter().filter(|r| **r == role).count();
     assert_eq!((roles(SnapshotRole::Opening), roles(SnapshotRole::Closing)), (1, 1));
     assert!(roles(SnapshotRole::Interval) >= 1, "{:?}", trace.snapshots);
-    for kind in [PageEventKind::ZoneLocked, PageEventKind::PcpuDrain] {
-        assert!(trace.pages.iter().any(|event| event.kind() == kind), "no {kind:?}");
-    }
 }
 
 #[test]
