@@ -7,11 +7,17 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fragscope_agent::bpf::tracer::TracerOptions;
+use fragscope_agent::live::LiveOptions;
+use fragscope_agent::live::budget::{Budgets, permille};
 use fragscope_agent::live::names::Names;
+use fragscope_trace::header::TraceMode;
 
 use crate::cost_cli::CostArgs;
 use crate::probe_cli::ProbeArgs;
 use crate::snapshot_cli::SnapshotArgs;
+
+/// Time between snapshots in count mode.
+const COUNTED_SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
 
 /// Traces a host's page allocator and takes snapshots of its memory.
 #[derive(Debug, Parser)]
@@ -112,9 +118,13 @@ pub(crate) struct ServeArgs {
     /// What is kept from others.
     #[command(flatten)]
     pub(crate) guard: GuardArgs,
-    /// Take a snapshot at this interval (each new client gets one anyway)
+    /// Take a snapshot at this interval (each new client gets one anyway); 1m in count mode if not
+    /// said
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) snapshot_every: Option<Duration>,
+    /// How much is told, and what that may cost.
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
     /// What is traced.
     #[command(flatten)]
     pub(crate) tracer: TracerArgs,
@@ -174,7 +184,7 @@ pub(crate) struct RecordArgs {
     /// Take no snapshots
     #[arg(long, conflicts_with = "snapshot_every")]
     pub(crate) no_snapshot: bool,
-    /// Take a snapshot at this interval, too
+    /// Take a snapshot at this interval, too; 1m in count mode if not said
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) snapshot_every: Option<Duration>,
     /// After the closing snapshot, ask the kernel for as many 1 GiB pages as it gives, as
@@ -184,6 +194,12 @@ pub(crate) struct RecordArgs {
     /// What is kept from others.
     #[command(flatten)]
     pub(crate) guard: GuardArgs,
+    /// How large it may become.
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
+    /// How much is told, and what that may cost.
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
     /// What is traced.
     #[command(flatten)]
     pub(crate) tracer: TracerArgs,
@@ -231,6 +247,86 @@ impl GuardArgs {
     }
 }
 
+/// How large a recording may become.
+#[derive(Debug, Args)]
+pub(crate) struct SizeArgs {
+    /// Stop when the file has this size, closing snapshot included; suffixes KiB, MiB and GiB are
+    /// understood
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) max_size: Option<u64>,
+    /// Go on in another file instead: NAME.0001.fst, NAME.0002.fst, and so on, each of which can be
+    /// read alone
+    #[arg(long, requires = "max_size", conflicts_with = "no_snapshot")]
+    pub(crate) rotate: bool,
+    /// Keep so many files, and remove the oldest when another begins
+    #[arg(long, value_name = "N", requires = "rotate", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_files: Option<u32>,
+    /// Remove files that were last written before this time, for example 24h, when another begins
+    #[arg(long, value_name = "TIME", requires = "rotate", value_parser = parse_duration)]
+    pub(crate) keep_age: Option<Duration>,
+}
+
+/// How much a session tells, and what that may cost.
+#[derive(Debug, Args)]
+pub(crate) struct LiveArgs {
+    /// What is told of allocations and frees
+    #[arg(long, value_enum, default_value_t = ModeArg::Full)]
+    pub(crate) mode: ModeArg,
+    /// Time between two readings of the counters, where events are counted
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_count_every)]
+    pub(crate) count_every: Duration,
+    /// Memory for the rings of all CPUs and the queue behind them; without it rings are 2 MiB each
+    /// and 256 MiB together at most, and the queue 48 MiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "ring_bytes")]
+    pub(crate) memory: Option<u64>,
+    /// Page events to record per second; beyond, they are counted by region until the second is
+    /// over
+    #[arg(long, value_name = "N")]
+    pub(crate) max_events_per_second: Option<u64>,
+    /// CPU time that this program may use, snapshots apart, in percent of one CPU; beyond, events
+    /// are counted by region until the second is over
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub(crate) max_cpu: Option<f64>,
+}
+
+/// What is told of allocations and frees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Every one
+    Full,
+    /// Their numbers by GiB of memory, type and order: what costs the host least. It shows
+    /// how full each GiB is, and not who took what or what another policy would do
+    Count,
+}
+
+impl LiveArgs {
+    /// The options of a session with these, and what else is traced.
+    pub(crate) fn options(&self, tracer: &TracerArgs) -> LiveOptions {
+        let mut options = LiveOptions { tracer: tracer.options(), ..LiveOptions::default() };
+        options.tracer.mode = self.mode();
+        options.count_every = self.count_every;
+        options.budgets = Budgets {
+            events_per_second: self.max_events_per_second,
+            cpu_permille: self.max_cpu.map(permille),
+        };
+        options.memory = self.memory;
+        options
+    }
+
+    /// Time between snapshots where nothing is said of it: counters alone drift from the truth.
+    pub(crate) fn snapshot_every_unasked(&self) -> Option<Duration> {
+        (self.mode == ModeArg::Count).then_some(COUNTED_SNAPSHOT_EVERY)
+    }
+
+    /// What the trace tells.
+    pub(crate) fn mode(&self) -> TraceMode {
+        match self.mode {
+            ModeArg::Full => TraceMode::Full,
+            ModeArg::Count => TraceMode::Count,
+        }
+    }
+}
+
 /// What is traced, and how.
 #[derive(Debug, Args)]
 pub(crate) struct TracerArgs {
@@ -244,10 +340,10 @@ pub(crate) struct TracerArgs {
     /// and CPU; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) contexts_per_second: u32,
-    /// Do without catching frees in interrupts that hit the tracer at work: cheaper, but such
-    /// frees are lost (and counted)
+    /// Run a second program at every free, for the sake of the few in interrupts that hit the tracer
+    /// at work: they are told at once then, and not when their pages are allocated again
     #[arg(long)]
-    pub(crate) no_reentry_catch: bool,
+    pub(crate) reentry_catch: bool,
     /// How events leave the kernel
     #[arg(long, value_enum, default_value_t = ChannelArg::Auto)]
     pub(crate) channel: ChannelArg,
@@ -269,10 +365,12 @@ impl TracerArgs {
     #[must_use]
     pub(crate) fn options(&self) -> TracerOptions {
         TracerOptions {
+            mode: TraceMode::Full,
+            may_shed: false,
             ring_bytes: self.ring_bytes,
             buddy_events: self.buddy_events,
             contexts_per_second: self.contexts_per_second,
-            no_reentry_catch: self.no_reentry_catch,
+            reentry_catch: self.reentry_catch,
             force_ring_buffers: self.channel == ChannelArg::RingBuffer,
             force_classic: self.channel == ChannelArg::Classic,
         }
@@ -293,6 +391,26 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())
 }
 
+/// Counters wrap around after some minutes of the heaviest load.
+fn parse_count_every(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&time) {
+        Ok(time)
+    } else {
+        Err(format!("{time:?} is out of range: expected 10ms to 60s"))
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end_matches('%').parse::<f64>();
+    let percent = number.map_err(|_| "expected a number of percent, as in 3".to_owned())?;
+    if (0.1..=100_000.0).contains(&percent) {
+        Ok(percent)
+    } else {
+        Err(format!("{percent} % is out of range: expected 0.1 or more"))
+    }
+}
+
 /// A number of bytes: `65536`, `64KiB`, `2MiB`.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -300,7 +418,8 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         "" | "B" => 0,
         "KiB" | "K" => 10,
         "MiB" | "M" => 20,
-        other => return Err(format!("unknown unit {other:?}; known are KiB, MiB")),
+        "GiB" | "G" => 30,
+        other => return Err(format!("unknown unit {other:?}; known are KiB, MiB, GiB")),
     };
     let number: u64 = digits.parse().map_err(|_| "expected a number of bytes, as in 2MiB")?;
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
@@ -355,6 +474,28 @@ mod tests {
         for bad in ["", "1.5K", "2TiB", "99999999999999999999", "18446744073709551615K"] {
             assert!(parse_bytes(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn budgets_have_ranges() {
+        assert_eq!(parse_percent("3"), Ok(3.0));
+        assert_eq!(parse_percent("2.5%"), Ok(2.5));
+        assert_eq!(parse_count_every("10ms"), Ok(Duration::from_millis(10)));
+        for bad in ["", "0", "-1", "NaN", "x"] {
+            assert!(parse_percent(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["1ms", "2m"] {
+            assert!(parse_count_every(bad).is_err(), "{bad:?}");
+        }
+        let parse = |more: &[&str]| {
+            Cli::try_parse_from(["fragscope-agent", "record", "-o", "t"].iter().chain(more))
+        };
+        assert!(parse(&["--max-size", "1GiB", "--rotate", "--keep-files", "3"]).is_ok());
+        for bad in [&["--rotate"][..], &["--max-size", "1M", "--keep-age", "1h"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        let both = ["--max-size", "1MiB", "--rotate", "--no-snapshot"];
+        assert!(parse(&both).is_err(), "each file begins with a snapshot");
     }
 
     #[test]

@@ -14,16 +14,16 @@ use crate::signals;
 /// Measure what tracing adds to each page allocation and free on this host
 ///
 /// A thread of this program takes and gives back memory, with nothing attached, while this program
-/// traces as `record` does, and, where they are present, while ftrace and perf trace the same
-/// events. The whole host is traced meanwhile. It takes a few seconds a round; everything is
-/// detached at the end, also when a signal ends it.
+/// traces as `record` does, counts as `record --mode count` does, and, where they are present, while
+/// ftrace and perf trace the same events. The whole host is traced meanwhile. It takes a few seconds
+/// a round; everything is detached at the end, also when a signal ends it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CostArgs {
     /// How often each way of tracing has its turn
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Memory that is taken and given back in a turn
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
     mib: u32,
     #[command(flatten)]
     tracer: TracerArgs,
@@ -68,8 +68,13 @@ fn to_text(report: &CostReport) -> String {
     }
     for (way, outcome) in &report.ways {
         let Outcome::Measured(cost) = outcome else { continue };
-        if let (Way::Full, Some(ratio)) = (*way, cost.ratio_to_ftrace) {
-            lines.push(format!("\nfragscope adds {ratio:.2} of what ftrace adds."));
+        let mode = match way {
+            Way::Full => "Recording",
+            Way::Count => "Counting",
+            Way::Ftrace | Way::Perf => continue,
+        };
+        if let Some(ratio) = cost.ratio_to_ftrace {
+            lines.push(format!("{mode} adds {ratio:.2} of what ftrace adds."));
         }
         if let (Some(reader), Some(lost)) = (cost.reader_ns_per_event, cost.lost_events) {
             lines.push(format!("Reading took {reader:.0} ns per event; {lost} events were lost."));
@@ -86,6 +91,7 @@ fn row(label: &str, spread: Spread) -> String {
 fn label(way: Way) -> &'static str {
     match way {
         Way::Full => "added by fragscope, all events recorded",
+        Way::Count => "added by fragscope, events counted",
         Way::Ftrace => "added by ftrace, read by nobody",
         Way::Perf => "added by perf record",
     }

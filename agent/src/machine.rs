@@ -48,6 +48,14 @@ fn pageblock_order() -> u8 {
     }
 }
 
+/// CPUs that this host can have: one more than the highest id.
+#[must_use]
+pub fn possible_cpus() -> u32 {
+    let last = topology::read_cpus().ok().and_then(|cpus| cpus.last().map(|cpu| cpu.id));
+    let online = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    last.map_or_else(online, |id| u32::from(id.0) + 1)
+}
+
 /// Reads the zones with their free blocks, by node and then by zone index.
 ///
 /// # Errors

@@ -4,12 +4,14 @@
 //! * `fragscope-probe` runs before tracing and on demand: calibration, identity of the caller,
 //!   copying of struct pages (see [`probe`]);
 //! * `fragscope-tracer` runs while tracing: page events (see [`record`], [`ring`]), rare events
-//!   (see [`side`]), and a map of what is known of each page (see [`pagemap`]).
+//!   (see [`side`]), and a map of what is known of each page (see [`pagemap`]); or, where that
+//!   costs too much, counters of page events by region (see [`counts`]).
 //!
 //! The library is `no_std`, has no dependency, and knows nothing of user space.
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod counts;
 pub mod pagemap;
 pub mod probe;
 pub mod record;

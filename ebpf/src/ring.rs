@@ -41,12 +41,17 @@ pub struct Header {
     pub lost_full: u64,
     /// Events dropped because they made no sense (a page outside the array of struct pages).
     pub lost_bad: u64,
-    /// Events that the program meant to deliver: written + lost. Counted where the program
-    /// begins, apart from the counts above.
+    /// Events that the program meant to deliver: written + lost + shed. Counted where the
+    /// program begins, apart from the counts above.
     pub emitted: u64,
-    unused: [u64; 3],
+    /// Events that were counted by region (see [`crate::counts`]) and not recorded, because the
+    /// reader asked for it.
+    pub shed: u64,
+    unused: [u64; 2],
     /// Records ever read.
     pub tail: u64,
+    /// Not 0 while the reader wants events counted instead of recorded.
+    pub shedding: u64,
 }
 
 const _: () = assert!(size_of::<Header>() <= PAGE_BYTES);

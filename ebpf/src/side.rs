@@ -14,7 +14,8 @@ pub const SIDE_MIGRATED: u32 = 4;
 /// Who made a non-movable allocation. Words: pfn, order | gfp << 32, pid, cgroup id, stack id + 1
 /// (0 for none), and the process name in two words.
 pub const SIDE_CONTEXT: u32 = 5;
-/// A free for which the free program was not run, because it was interrupted by what freed.
+/// A free for which the free program was not run, because it was interrupted by what freed. Told
+/// when it happens, or when the page is allocated again.
 /// Words: pfn, order, whether the tracing process had allocated it.
 pub const SIDE_NESTED_FREE: u32 = 6;
 /// Migration moved a block. Words: old pfn, new pfn, order.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fragscope_trace::event::{EventBatch, PageEvent, SideEvent, SideKind, TimeNs};
-use fragscope_trace::header::Header;
+use fragscope_trace::header::{Header, TraceMode};
 use fragscope_trace::machine::{Cpu, Machine, Watermarks, Zone, ZoneKind};
 use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
 use fragscope_trace::snapshot::{PageRun, Snapshot, SnapshotRole, SnapshotSource};
@@ -51,6 +51,7 @@ pub(crate) fn header(machine: &Machine) -> Header {
         machine: machine.clone(),
         capabilities: Vec::new(),
         command: None,
+        mode: TraceMode::Full,
     }
 }
 

@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use fragscope_trace::event::{EventBatch, PageEvent};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::header::Header;
+use fragscope_trace::header::{Header, TraceMode};
 use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{Content, CpuId, Migratetype, PAGE_SIZE, Pfn};
 use fragscope_trace::reader::TraceReader;
@@ -132,8 +132,8 @@ fn header() -> Header {
     };
     let (started_unix_ns, started_ns) = (0, 0);
     let (capabilities, command) = (Vec::new(), None);
-    let recorder = String::new();
-    Header { recorder, started_unix_ns, started_ns, machine, capabilities, command }
+    let (recorder, mode) = (String::new(), TraceMode::Full);
+    Header { recorder, started_unix_ns, started_ns, machine, capabilities, command, mode }
 }
 
 fn encode(batches: &[EventBatch], level: i32) -> Vec<u8> {

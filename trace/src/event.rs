@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::gfp::Gfp;
-use crate::page::{Content, CpuId, Migratetype, Pfn, PfnRange};
+use crate::page::{Content, CpuId, MAX_EVENT_ORDER, Migratetype, Pfn, PfnRange};
 
 /// Nanoseconds of `CLOCK_MONOTONIC` on the traced host.
 pub type TimeNs = u64;
@@ -418,6 +418,113 @@ pub enum SideKind {
         /// Its path below the root of the tree, `/` for the root itself.
         path: String,
     },
+    /// Page events that were counted by region instead of recorded: all of them in a trace of mode
+    /// [`TraceMode::Count`](crate::header::TraceMode), those of a span of shedding in any other,
+    /// where `Lost` events name them, too. Several such events may share one span.
+    RegionCounts {
+        /// The span begins here and ends at the event's own time.
+        since_ns: TimeNs,
+        /// Regions in which something happened.
+        regions: Vec<RegionCount>,
+    },
+    /// The agent stopped to record every event, or took that up again, to keep a budget. Events
+    /// between the two are counted only; what they changed is known again with the snapshot that
+    /// follows.
+    Shed {
+        /// Which budget.
+        budget: Budget,
+        /// Stopped (`true`) or taken up again.
+        begin: bool,
+        /// What the budget allows, in its unit.
+        limit: u64,
+        /// What was found when it stopped, in the same unit.
+        found: u64,
+    },
+}
+
+/// What an agent may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// Page events recorded in a second.
+    EventsPerSecond,
+    /// CPU time of the agent's process without its snapshots, in thousandths of one CPU.
+    CpuPermille,
+}
+
+/// What a [`RegionCount`] counts the events of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountedPlace {
+    /// An aligned GiB of physical memory, by number: pfn >> 18. Zones are not told apart.
+    Region(u32),
+    /// Pages outside the memory that was known when counting began.
+    Outside,
+    /// No page: requests that failed.
+    Failed,
+}
+
+/// Page events of one place in a span of time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionCount {
+    /// Where.
+    pub place: CountedPlace,
+    /// Allocations by the type and order requested; none that is 0.
+    pub allocs: Vec<TypeOrderCount>,
+    /// Frees by order. They name no type.
+    pub frees: Vec<OrderCount>,
+}
+
+impl RegionCount {
+    /// Allocations.
+    #[must_use]
+    pub fn alloc_events(&self) -> u64 {
+        saturating_sum(self.allocs.iter().map(|c| c.count))
+    }
+
+    /// Frees.
+    #[must_use]
+    pub fn free_events(&self) -> u64 {
+        saturating_sum(self.frees.iter().map(|c| c.count))
+    }
+
+    /// Pages allocated for requests of types for which `wanted` holds.
+    #[must_use]
+    pub fn alloc_pages(&self, wanted: impl Fn(Migratetype) -> bool) -> u64 {
+        let counts = self.allocs.iter().filter(|c| wanted(c.migratetype));
+        saturating_sum(counts.map(|c| c.count.saturating_mul(1 << c.order.min(MAX_EVENT_ORDER))))
+    }
+
+    /// Pages freed.
+    #[must_use]
+    pub fn free_pages(&self) -> u64 {
+        let pages = |c: &OrderCount| c.count.saturating_mul(1 << c.order.min(MAX_EVENT_ORDER));
+        saturating_sum(self.frees.iter().map(pages))
+    }
+}
+
+fn saturating_sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
+}
+
+/// Events of one type and order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeOrderCount {
+    /// Type requested.
+    pub migratetype: Migratetype,
+    /// log2 of the pages of each.
+    pub order: u8,
+    /// How many.
+    pub count: u64,
+}
+
+/// Events of one order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderCount {
+    /// log2 of the pages of each.
+    pub order: u8,
+    /// How many.
+    pub count: u64,
 }
 
 /// Why a probe asked for no more 1 GiB pages.
@@ -436,7 +543,7 @@ pub enum ProbeStop {
 
 impl SideKind {
     /// Number of kinds.
-    pub const COUNT: u64 = 18;
+    pub const COUNT: u64 = 20;
 
     /// Its number in a trace (the position of the variant), and its name.
     fn number_and_name(&self) -> (u64, &'static str) {
@@ -459,6 +566,8 @@ impl SideKind {
             SideKind::Check { .. } => (15, "check"),
             SideKind::Probe1g { .. } => (16, "probe_1g"),
             SideKind::Cgroup { .. } => (17, "cgroup"),
+            SideKind::RegionCounts { .. } => (18, "region_counts"),
+            SideKind::Shed { .. } => (19, "shed"),
         }
     }
 

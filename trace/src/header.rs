@@ -22,6 +22,28 @@ pub struct Header {
     pub capabilities: Vec<Capability>,
     /// Command that was recorded, if any.
     pub command: Option<Vec<String>>,
+    /// What is told of page events.
+    #[serde(default, skip_serializing_if = "TraceMode::is_full")]
+    pub mode: TraceMode,
+}
+
+/// What a trace tells of page events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceMode {
+    /// Every one.
+    #[default]
+    Full,
+    /// Their numbers by region and interval (`RegionCounts`), and none of them by itself.
+    Count,
+}
+
+impl TraceMode {
+    /// Whether it is [`TraceMode::Full`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        *self == TraceMode::Full
+    }
 }
 
 /// One thing that a recorder can use, found or not.
@@ -56,6 +78,13 @@ pub enum EndReason {
     Interrupted,
     /// SIGTERM, or a second SIGINT.
     Terminated,
+    /// The file has the size that was allowed.
+    SizeLimit,
+    /// The recording goes on in another file.
+    Continued {
+        /// Its name.
+        next: String,
+    },
     /// The generator finished.
     Generated,
     /// The recorder failed.
@@ -80,6 +109,17 @@ pub struct Totals {
     pub late_events: u64,
     /// Events that never reached the trace, by cause.
     pub lost: BTreeMap<LossCause, u64>,
+    /// Allocations that were counted by region and not recorded, failed ones among them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub counted_allocs: u64,
+    /// Frees that were counted by region and not recorded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub counted_frees: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Totals {

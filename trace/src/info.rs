@@ -49,6 +49,12 @@ pub struct TraceInfo {
     pub late_events: u64,
     /// Page events tagged as inferred.
     pub inferred_events: u64,
+    /// Allocations that were counted by region and not recorded.
+    pub counted_allocs: u64,
+    /// Frees that were counted by region and not recorded.
+    pub counted_frees: u64,
+    /// Spans in which the recorder counted instead of recording, to keep a budget.
+    pub sheds: u64,
     /// Events that never reached the trace, by cause.
     pub lost: BTreeMap<LossCause, u64>,
     /// The sum of these.
@@ -122,6 +128,9 @@ struct Tally {
     last_ns: TimeNs,
     event_bytes: u64,
     side_events: BTreeMap<&'static str, u64>,
+    counted_allocs: u64,
+    counted_frees: u64,
+    sheds: u64,
     lost: BTreeMap<LossCause, u64>,
     snapshots: Vec<SnapshotInfo>,
     end: Option<End>,
@@ -137,6 +146,9 @@ impl Tally {
             last_ns: 0,
             event_bytes: 0,
             side_events: BTreeMap::new(),
+            counted_allocs: 0,
+            counted_frees: 0,
+            sheds: 0,
             lost: BTreeMap::new(),
             snapshots: Vec::new(),
             end: None,
@@ -174,9 +186,19 @@ impl Tally {
 
     fn side(&mut self, event: &SideEvent) {
         *self.side_events.entry(event.kind.name()).or_default() += 1;
-        if let SideKind::Lost { cause, count, .. } = event.kind {
-            let lost = self.lost.entry(cause).or_default();
-            *lost = lost.saturating_add(count);
+        match &event.kind {
+            SideKind::Lost { cause, count, .. } => {
+                let lost = self.lost.entry(*cause).or_default();
+                *lost = lost.saturating_add(*count);
+            }
+            SideKind::RegionCounts { regions, .. } => {
+                for region in regions {
+                    self.counted_allocs = self.counted_allocs.saturating_add(region.alloc_events());
+                    self.counted_frees = self.counted_frees.saturating_add(region.free_events());
+                }
+            }
+            SideKind::Shed { begin: true, .. } => self.sheds += 1,
+            _ => {}
         }
         self.time(event.time_ns);
     }
@@ -233,6 +255,9 @@ impl Tally {
             lost_events: self.lost.values().fold(0, |sum, count| sum.saturating_add(*count)),
             page_events,
             side_events: self.side_events,
+            counted_allocs: self.counted_allocs,
+            counted_frees: self.counted_frees,
+            sheds: self.sheds,
             lost: self.lost,
             snapshots: self.snapshots,
             skipped: reader.skipped().clone(),

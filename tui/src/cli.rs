@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use fragscope_replay::mm::settings::Settings as AllocatorSettings;
 use fragscope_replay::observe::{StartState, TrackKind};
 use fragscope_replay::start::TrackSpec;
+use fragscope_trace::header::{Header, TraceMode};
 use fragscope_trace::machine::Machine;
 
 use crate::conn::address::Address;
@@ -45,6 +46,10 @@ pub struct Cli {
     /// With tls: the private key (PEM) of that certificate
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+
+    /// How this host is traced
+    #[arg(long, value_enum, default_value_t = Mode::Full, conflicts_with_all = ["trace", "connect"])]
+    pub mode: Mode,
 
     /// Print one comparison and exit, without a terminal
     #[arg(long)]
@@ -116,6 +121,25 @@ pub enum Command {
     Man,
 }
 
+/// How this host is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Every allocation and free
+    Full,
+    /// Their numbers by GiB of memory: what costs the host least. There are no policy tracks then,
+    /// and nobody to blame
+    Count,
+}
+
+impl From<Mode> for TraceMode {
+    fn from(mode: Mode) -> TraceMode {
+        match mode {
+            Mode::Full => TraceMode::Full,
+            Mode::Count => TraceMode::Count,
+        }
+    }
+}
+
 /// Which start states are replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Starts {
@@ -152,10 +176,13 @@ impl Starts {
         }
     }
 
-    /// The policy tracks to run for a machine.
+    /// The policy tracks to run for a trace: none where it has no events.
     #[must_use]
-    pub fn tracks(self, machine: &Machine) -> Vec<TrackSpec> {
-        let both = self.left_out(machine, available_bytes()).is_none();
+    pub fn tracks(self, header: &Header) -> Vec<TrackSpec> {
+        if !header.mode.is_full() {
+            return Vec::new();
+        }
+        let both = self.left_out(&header.machine, available_bytes()).is_none();
         let mut tracks: Vec<TrackSpec> =
             [TrackKind::Stock, TrackKind::Spb].map(TrackSpec::as_found).into();
         if both {

@@ -21,6 +21,7 @@ use crate::engine::worker;
 use crate::epoch::Epoch;
 use crate::export::svg;
 use crate::launch::{self, Opened};
+use crate::state::warnings::COUNT_MODE;
 use crate::state::{HostId, State};
 use crate::view::Context;
 
@@ -39,7 +40,7 @@ struct Once {
     why: Option<String>,
     /// Where the trace comes from.
     source: String,
-    /// How the trace ended, where it was cut off.
+    /// How the trace ended, where it was cut off, and what it does not have.
     note: Option<String>,
     #[serde(flatten)]
     comparison: Comparison,
@@ -57,6 +58,9 @@ pub fn once(cli: &Cli, epoch: Epoch) -> Result<()> {
     let Opened { host, mut source } = launch::open(cli, epoch)?.swap_remove(0);
     let limit = host.origin.is_live().then(|| Duration::from_secs_f64(cli.seconds));
     let (mut tracks, note) = watch(source.as_mut(), cli, limit, epoch)?;
+    let counted = (!tracks.header().mode.is_full()).then(|| COUNT_MODE.to_owned());
+    let notes: Vec<String> = note.into_iter().chain(counted).collect();
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
     let comparison = compare(&mut tracks)?;
     let out = Once {
         mode: if host.origin.is_live() { "live" } else { "recording" },
@@ -91,7 +95,7 @@ fn watch(
     let note = loop {
         match source.next(PATIENCE) {
             Arrival::Frame(Frame::Header(header)) => {
-                let specs = cli.start.tracks(&header.machine);
+                let specs = cli.start.tracks(&header);
                 tracks = Some(Observatory::new(&header, specs)?);
             }
             Arrival::Frame(frame) => {

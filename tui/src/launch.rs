@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use fragscope_agent::tls;
 use fragscope_replay::bundled;
 use fragscope_trace::causes;
+use fragscope_trace::header::TraceMode;
 use jiff::tz::TimeZone;
 
 use crate::cli::Cli;
@@ -54,7 +55,7 @@ pub fn open(cli: &Cli, epoch: Epoch) -> Result<Vec<Opened>> {
             host: Host::new(path.display().to_string(), Origin::File),
             source: Box::new(recording::open(path)?),
         },
-        None => local_or_bundled()?,
+        None => local_or_bundled(cli.mode.into())?,
     };
     Ok(vec![opened])
 }
@@ -74,8 +75,8 @@ fn identity(cli: &Cli) -> Result<Option<Identity>> {
     Ok(Some(tls::client(&files)?))
 }
 
-fn local_or_bundled() -> Result<Opened> {
-    match Local::start() {
+fn local_or_bundled(mode: TraceMode) -> Result<Opened> {
+    match Local::start(mode) {
         Ok(local) => {
             let host = Host::new("this host", Origin::Local);
             Ok(Opened { host, source: Box::new(local) })

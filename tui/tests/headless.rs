@@ -3,13 +3,20 @@
 #[path = "terminal/recording.rs"]
 mod recording;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Output;
 
 use assert_cmd::Command;
 use fragscope::engine::keep::Keeper;
+use fragscope_trace::event::{
+    CountedPlace, EventBatch, RegionCount, SideEvent, SideKind, TypeOrderCount,
+};
 use fragscope_trace::frame::Frame;
+use fragscope_trace::header::{Header, TraceMode};
+use fragscope_trace::page::Migratetype;
 use fragscope_trace::reader::TraceReader;
+use fragscope_trace::writer::TraceWriter;
 use tempfile::TempDir;
 
 fn trace() -> (PathBuf, TempDir) {
@@ -94,6 +101,54 @@ fn a_cut_trace_is_shown_as_far_as_it_goes() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(json["note"].as_str().is_some_and(|n| n.contains("cut off")), "{}", json["note"]);
+}
+
+/// The small recording as count mode would have made it: a header, a snapshot, and counts of the
+/// second region.
+fn counted(dir: &TempDir, allocated: u64) -> PathBuf {
+    let (path, _dir) = trace();
+    let mut reader = TraceReader::new(File::open(path).expect("just written")).expect("a trace");
+    let header = Header { mode: TraceMode::Count, ..reader.header().clone() };
+    let to = dir.path().join("counted.fst");
+    let mut writer =
+        TraceWriter::new(File::create(&to).expect("a file"), &header).expect("written");
+    let Some(Frame::Snapshot(snapshot)) = reader.next_frame().expect("a frame") else {
+        panic!("a snapshot comes first");
+    };
+    writer.snapshot(&snapshot).expect("written");
+    let (migratetype, order) = (Migratetype::Movable, 0);
+    let regions = vec![RegionCount {
+        place: CountedPlace::Region(3),
+        allocs: vec![TypeOrderCount { migratetype, order, count: allocated }],
+        frees: Vec::new(),
+    }];
+    let since_ns = snapshot.end_ns + 1;
+    let kind = SideKind::RegionCounts { since_ns, regions };
+    let mut batch = EventBatch::default();
+    batch.push_side(SideEvent { time_ns: since_ns + 1_000_000_000, cpu: None, kind });
+    writer.events(&batch).expect("written");
+    to
+}
+
+#[test]
+fn count_mode_has_the_kernels_track_alone_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let free = |allocated| {
+        let path = counted(&dir, allocated);
+        let output = run(&[path.to_str().expect("plain"), "--json"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert!(json["note"].as_str().is_some_and(|n| n.contains("count mode")), "{json}");
+        assert_eq!(json["tracks"].as_array().map(Vec::len), Some(1), "{json}");
+        json["tracks"][0]["free_pages"].as_u64().expect("a number")
+    };
+    assert_eq!(free(0) - free(1000), 1000);
+    let (path, svg) = (counted(&dir, 5), dir.path().join("counted.svg"));
+    let args = ["--view", "health", "--svg", svg.to_str().expect("plain")];
+    let output = run(&[&[path.to_str().expect("plain")], &args[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let screen = std::fs::read_to_string(svg).expect("written");
+    assert!(screen.contains("count mode"), "the screen says what is not known");
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Host {
         let free = Format::read(tracefs, "kmem/mm_page_free")?;
         let version = kernel_version();
         let btf = Btf::of_kernel().map_err(|error| log::debug!("{error}")).ok();
-        let (cpus, end_pfn) = extent();
+        let end_pfn = machine::read_machine().map(|m| m.end_pfn()).unwrap_or_default();
         let (pg_head, folio_order_at) = btf.as_ref().and_then(large_folios).unwrap_or((0, 0));
         Ok(Host {
             version,
@@ -65,7 +65,7 @@ impl Host {
                 .unwrap_or_default(),
             pg_head,
             folio_order_at,
-            cpus,
+            cpus: machine::possible_cpus(),
             end_pfn,
         })
     }
@@ -80,6 +80,12 @@ impl Host {
     #[must_use]
     pub fn gfp_movable(&self) -> u32 {
         1 << self.gfp.host_bit(Gfp::MOVABLE).unwrap_or(3)
+    }
+
+    /// The bit of `__GFP_RECLAIMABLE`.
+    #[must_use]
+    pub fn gfp_reclaimable(&self) -> u32 {
+        1 << self.gfp.host_bit(Gfp::RECLAIMABLE).unwrap_or(4)
     }
 
     /// Whether the hand-made rings are safe: programs that don't nest, which no kernel does that
@@ -107,12 +113,4 @@ fn large_folios(btf: &Btf) -> Option<(u64, u64)> {
     let bit = btf.enum_value("pageflags", "PG_head").ok().filter(|bit| (0..64).contains(bit))?;
     let order_at = compound_order(btf, btf.size_of("page").ok()?).ok()?;
     Some((1 << bit, order_at))
-}
-
-/// Possible CPUs, and the end of memory.
-fn extent() -> (u32, Pfn) {
-    let machine = machine::read_machine();
-    let cpus = machine.as_ref().ok().and_then(|m| m.cpus.last()).map(|c| u32::from(c.id.0) + 1);
-    let online = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    (cpus.unwrap_or_else(online), machine.map(|m| m.end_pfn()).unwrap_or_default())
 }

@@ -5,9 +5,10 @@
 //! * [`host`]: what else the programs must be told of this kernel;
 //! * [`rights`]: whether this process may trace;
 //! * [`tracer`]: the loaded and attached programs;
-//! * [`memory`], [`pagemap`]: shared memory of maps.
+//! * [`memory`], [`pagemap`], [`counts`]: shared memory of maps.
 
 pub mod calibrate;
+pub mod counts;
 pub mod format;
 mod functions;
 pub mod host;

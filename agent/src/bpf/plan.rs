@@ -5,12 +5,14 @@ use std::path::Path;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use fragscope_ebpf::record::{ALL_KINDS, BASE_KINDS};
 use fragscope_ebpf::ring::{CHANNEL_PAGES, CHANNEL_RINGBUF, PAGE_BYTES};
-use fragscope_trace::header::Capability;
+use fragscope_trace::header::{Capability, TraceMode};
+use fragscope_trace::page::Pfn;
 
+use super::counts::{CountShape, RegionCounters};
 use super::format::Format;
 use super::host::Host;
 use super::memory::MapMemory;
-use super::pagemap;
+use super::pagemap::{self, PageMap};
 use super::tracer::{AttachError, TracerOptions, map_data, take_map};
 use crate::object;
 use crate::ring::buffers::BufferRings;
@@ -31,6 +33,10 @@ pub(super) struct Plan {
     ring_buffers: bool,
     buffer_bytes: u32,
     budget: u64,
+    counts: CountShape,
+    /// Frames in the byte map: none where events are only counted.
+    mapped_end: Pfn,
+    mode: TraceMode,
 }
 
 impl Plan {
@@ -46,8 +52,18 @@ impl Plan {
             || host.vmemmap.is_err()
             || !host.admits_page_rings();
         let shape = RingShape { cpus: host.cpus, kinds, data_pages };
+        let records = options.mode.is_full();
+        let counts = !records || options.may_shed;
+        let counted_end = if counts { host.end_pfn } else { Pfn(0) };
         Plan {
-            shape: if ring_buffers { RingShape { data_pages: 0, ..shape } } else { shape },
+            counts: CountShape::new(host.cpus, counted_end),
+            mapped_end: if records { host.end_pfn } else { Pfn(0) },
+            mode: options.mode,
+            shape: if ring_buffers || !records {
+                RingShape { data_pages: 0, ..shape }
+            } else {
+                shape
+            },
             ring_buffers,
             buffer_bytes: data_pages.min(1 << 17) * PAGE_BYTES as u32,
             budget: u64::from(options.contexts_per_second.div_ceil(WINDOWS_PER_SECOND)),
@@ -58,12 +74,13 @@ impl Plan {
         let channel = if self.ring_buffers { CHANNEL_RINGBUF } else { CHANNEL_PAGES };
         let (base, bytes) = host.vmemmap.as_ref().map_or((0, 64), |v| (v.base, v.page_bytes));
         let shift = if bytes.is_power_of_two() { bytes.trailing_zeros() } else { 0 };
-        let movable = host.gfp_movable();
+        let (movable, reclaimable) = (host.gfp_movable(), host.gfp_reclaimable());
         let extfrag = extfrag_offsets(tracefs);
         EbpfLoader::new()
             .map_max_entries("RINGS", self.shape.elements())
             .map_max_entries("RING_BUFFERS", self.shape.cpus)
-            .map_max_entries("PAGE_MAP", pagemap::elements(host.end_pfn))
+            .map_max_entries("PAGE_MAP", pagemap::elements(self.mapped_end))
+            .map_max_entries("COUNTS", self.counts.elements())
             .override_global("CHANNEL", &channel, true)
             .override_global("RING_KINDS", &self.shape.kinds, true)
             .override_global("RING_DATA_PAGES", &self.shape.data_pages, true)
@@ -72,6 +89,9 @@ impl Plan {
             .override_global("PAGE_STRUCT_SHIFT", &shift, true)
             .override_global("OWN_TGID", &host.own_tgid, true)
             .override_global("GFP_MOVABLE", &movable, true)
+            .override_global("GFP_RECLAIMABLE", &reclaimable, true)
+            .override_global("COUNT_REGIONS", &self.counts.regions, true)
+            .override_global("COUNT_ELEMENTS", &self.counts.elements_per_cpu(), true)
             .override_global("CONTEXT_BUDGET", &self.budget, true)
             .override_global("PG_HEAD", &host.pg_head, true)
             .override_global("FOLIO_ORDER_AT", &host.folio_order_at, true)
@@ -85,12 +105,25 @@ impl Plan {
         let bytes = self.shape.elements() as usize * PAGE_BYTES;
         let memory = MapMemory::new(map_data(ebpf, "RINGS")?.fd(), bytes)?;
         let pages = PageRings::new(memory, self.shape);
-        if !self.ring_buffers {
+        if !self.ring_buffers || !self.mode.is_full() {
             return Ok(Channel::Pages(pages));
         }
         let outer = take_map(ebpf, "RING_BUFFERS")?;
         let buffers = BufferRings::create(outer, self.shape.cpus, self.buffer_bytes)?;
         Ok(Channel::Buffers(pages, buffers))
+    }
+
+    pub(super) fn page_map(&self, ebpf: &mut Ebpf) -> Result<PageMap, AttachError> {
+        Ok(PageMap::new(map_data(ebpf, "PAGE_MAP")?.fd(), self.mapped_end)?)
+    }
+
+    /// The counters by region, if anything is ever counted.
+    pub(super) fn counters(&self, ebpf: &mut Ebpf) -> Result<Option<RegionCounters>, AttachError> {
+        if self.counts.regions == 0 {
+            return Ok(None);
+        }
+        let map = map_data(ebpf, "COUNTS")?.fd();
+        Ok(Some(RegionCounters::new(map, self.counts)?))
     }
 
     /// What was found before any program was attached.
@@ -123,7 +156,7 @@ impl Plan {
             lost_without: "an event costs 30 to 50 ns more".to_owned(),
             remedy: "Linux 6.1 or later on x86-64, with raw tracepoints".to_owned(),
         };
-        vec![calibration, rings]
+        if self.mode.is_full() { vec![calibration, rings] } else { vec![calibration] }
     }
 }
 

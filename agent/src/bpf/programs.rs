@@ -86,6 +86,42 @@ pub(crate) const CLASSIC_PAGE_PROGRAMS: [ProgramSpec; 2] = [
     ),
 ];
 
+/// The two that only count, as raw tracepoints.
+pub(crate) const RAW_COUNT_PROGRAMS: [ProgramSpec; 2] = [
+    spec(
+        "count_alloc",
+        Hook::Raw("mm_page_alloc"),
+        Some(record::KIND_ALLOC),
+        "raw_count_alloc",
+        "counting an allocation costs about three times as much (classic tracepoint)",
+    ),
+    spec(
+        "count_free",
+        Hook::Raw("mm_page_free"),
+        Some(record::KIND_FREE),
+        "raw_count_free",
+        "counting a free costs about three times as much (classic tracepoint)",
+    ),
+];
+
+/// The same as classic tracepoints.
+pub(crate) const CLASSIC_COUNT_PROGRAMS: [ProgramSpec; 2] = [
+    spec(
+        "count_alloc_classic",
+        Hook::Classic("kmem", "mm_page_alloc"),
+        Some(record::KIND_ALLOC),
+        "classic_count_alloc",
+        "nothing can be counted",
+    ),
+    spec(
+        "count_free_classic",
+        Hook::Classic("kmem", "mm_page_free"),
+        Some(record::KIND_FREE),
+        "classic_count_free",
+        "nothing can be counted",
+    ),
+];
+
 /// Needs the address of struct pages.
 pub(crate) const LRU_PROGRAM: ProgramSpec = spec(
     "lru_insertion",
@@ -95,14 +131,15 @@ pub(crate) const LRU_PROGRAM: ProgramSpec = spec(
     "pages that compaction or bulk allocation took stay unseen until the next snapshot",
 );
 
-/// Catches frees that the free program misses because one of its runs is interrupted. Needs the
-/// raw free program, and to be attached after it.
+/// Catches at once the frees that the free program misses because one of its runs is interrupted.
+/// Needs the raw free program, and to be attached after it.
 pub(crate) const CATCH_PROGRAM: ProgramSpec = spec(
     "page_free_catch",
     Hook::Raw("mm_page_free"),
     None,
     "reentry_catch",
-    "about one free in 10,000 to 100,000 is missed on a busy machine (and counted as lost)",
+    "about one free in 10,000 to 100,000 is told late on a busy machine, when its page is \
+     allocated again",
 );
 
 /// Programs for rare events.

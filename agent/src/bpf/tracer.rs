@@ -8,20 +8,22 @@ use aya::maps::{Array, Map, MapData, MapError, RingBuf, StackTraceMap};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError};
 use aya_log::EbpfLogger;
-use fragscope_ebpf::record::NO_PFN;
+use fragscope_ebpf::record::{ALL_KINDS, BASE_KINDS, NO_PFN};
 use fragscope_ebpf::side::{SIDE_BULK_ALLOC, SIDE_KINDS, SIDE_NESTED_FREE, SideRecord};
-use fragscope_trace::header::Capability;
+use fragscope_trace::header::{Capability, TraceMode};
 use fragscope_trace::page::Pfn;
 use thiserror::Error;
 
+use super::counts::RegionCounters;
 use super::format::{Format, FormatError};
 use super::functions;
 use super::host::{self, Host};
 use super::pagemap::PageMap;
 use super::plan::Plan;
 use super::programs::{
-    BUDDY_PROGRAMS, CATCH_PROGRAM, CLASSIC_PAGE_PROGRAMS, LRU_PROGRAM, Link, ProgramSpec,
-    RAW_PAGE_PROGRAMS, SIDE_PROGRAMS, migrate_program, recursion_misses,
+    BUDDY_PROGRAMS, CATCH_PROGRAM, CLASSIC_COUNT_PROGRAMS, CLASSIC_PAGE_PROGRAMS, LRU_PROGRAM,
+    Link, ProgramSpec, RAW_COUNT_PROGRAMS, RAW_PAGE_PROGRAMS, SIDE_PROGRAMS, migrate_program,
+    recursion_misses,
 };
 use super::tracefs::{TracefsError, with_tracefs};
 use super::{raise_memlock_limit, rights};
@@ -36,18 +38,30 @@ pub const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// What the user may choose.
 #[derive(Clone, Debug, Default)]
 pub struct TracerOptions {
+    /// Whether events are recorded, or counted by region only.
+    pub mode: TraceMode,
+    /// Whether recording may be turned to counting for a while: see [`Tracer::shed`].
+    pub may_shed: bool,
     /// Bytes of each ring, rounded up to a power of two of pages. `None` chooses.
     pub ring_bytes: Option<u64>,
     /// Trace movements between buddy and per-CPU lists.
     pub buddy_events: bool,
     /// Contexts of non-movable allocations per second and CPU; 0 turns them off.
     pub contexts_per_second: u32,
-    /// Do without the program that catches frees in interrupts of the free program.
-    pub no_reentry_catch: bool,
+    /// Run a second program at each free, which catches those in interrupts of the first at once.
+    pub reentry_catch: bool,
     /// Do without the rings in shared memory.
     pub force_ring_buffers: bool,
     /// Do without raw tracepoints for page events.
     pub force_classic: bool,
+}
+
+impl TracerOptions {
+    /// Rings that hold records on a host with so many CPUs.
+    #[must_use]
+    pub fn rings(&self, cpus: u32) -> u32 {
+        cpus * if self.buddy_events { ALL_KINDS } else { BASE_KINDS }
+    }
 }
 
 /// Why tracing is impossible.
@@ -113,6 +127,8 @@ pub struct Tracer {
     page_programs: Vec<(u32, &'static str)>,
     /// Where page records come from.
     pub channel: Channel,
+    /// Page events by region, where they are or may be counted.
+    pub counters: Option<RegionCounters>,
     sides: RingBuf<MapData>,
     /// Kernel stacks by id.
     pub stacks: StackTraceMap<MapData>,
@@ -154,11 +170,13 @@ impl Tracer {
         let plan = Plan::new(&host, options);
         let mut ebpf = plan.load(tracefs, &host)?;
         let channel = plan.channel(&mut ebpf)?;
-        let page_map = PageMap::new(map_data(&mut ebpf, "PAGE_MAP")?.fd(), host.end_pfn)?;
+        let page_map = plan.page_map(&mut ebpf)?;
+        let counters = plan.counters(&mut ebpf)?;
         let mut tracer = Tracer {
             links: Vec::new(),
             page_programs: Vec::new(),
             channel,
+            counters,
             sides: RingBuf::try_from(take_map(&mut ebpf, "SIDES")?)?,
             stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACK_TRACES")?)?,
             page_map: Arc::new(page_map),
@@ -167,7 +185,10 @@ impl Tracer {
             capabilities: plan.capabilities(&host),
             ebpf,
         };
-        tracer.attach_all(tracefs, &host, options)?;
+        match options.mode {
+            TraceMode::Full => tracer.attach_all(tracefs, &host, options)?,
+            TraceMode::Count => tracer.attach_counting(tracefs, &host, options)?,
+        }
         Ok(tracer)
     }
 
@@ -178,18 +199,16 @@ impl Tracer {
         options: &TracerOptions,
     ) -> Result<(), AttachError> {
         let raw = host.vmemmap.is_ok();
-        let raw_pages = raw && !options.force_classic && self.attach_raw_pages(tracefs);
+        let wanted = raw && !options.force_classic;
+        let raw_pages = wanted && self.attach_both(tracefs, &RAW_PAGE_PROGRAMS);
         if !raw_pages {
-            for spec in CLASSIC_PAGE_PROGRAMS {
-                self.try_attach(tracefs, &spec)
-                    .map_err(|source| AttachError::Program { name: spec.name, source })?;
-            }
+            self.attach_each(tracefs, &CLASSIC_PAGE_PROGRAMS)?;
         }
         let buddy = BUDDY_PROGRAMS.iter().filter(|_| raw && options.buddy_events);
         // After allocations, or every page on its way to the LRU would look unseen.
         let lru = Some(&LRU_PROGRAM).into_iter().filter(|_| raw);
         let migrate = migrate_program(migrate_reason(tracefs));
-        let catch = Some(&CATCH_PROGRAM).filter(|_| raw_pages && !options.no_reentry_catch);
+        let catch = Some(&CATCH_PROGRAM).filter(|_| raw_pages && options.reentry_catch);
         for spec in catch.into_iter().chain(lru).chain(buddy).chain(&SIDE_PROGRAMS).chain(&migrate)
         {
             if let Err(error) = self.try_attach(tracefs, spec) {
@@ -204,9 +223,32 @@ impl Tracer {
         Ok(())
     }
 
-    /// Attaches both raw page programs, or none.
-    fn attach_raw_pages(&mut self, tracefs: &Path) -> bool {
-        let both = RAW_PAGE_PROGRAMS.iter().all(|spec| self.try_attach(tracefs, spec).is_ok());
+    /// Attaches what only counts, and nothing else: the host is to pay no more than that.
+    fn attach_counting(
+        &mut self,
+        tracefs: &Path,
+        host: &Host,
+        options: &TracerOptions,
+    ) -> Result<(), AttachError> {
+        let raw = host.vmemmap.is_ok() && !options.force_classic;
+        if raw && self.attach_both(tracefs, &RAW_COUNT_PROGRAMS) {
+            return Ok(());
+        }
+        self.attach_each(tracefs, &CLASSIC_COUNT_PROGRAMS)
+    }
+
+    /// Attaches programs without which there is nothing to trace.
+    fn attach_each(&mut self, tracefs: &Path, specs: &[ProgramSpec]) -> Result<(), AttachError> {
+        for spec in specs {
+            self.try_attach(tracefs, spec)
+                .map_err(|source| AttachError::Program { name: spec.name, source })?;
+        }
+        Ok(())
+    }
+
+    /// Attaches both of a pair of programs, or none.
+    fn attach_both(&mut self, tracefs: &Path, pair: &[ProgramSpec; 2]) -> bool {
+        let both = pair.iter().all(|spec| self.try_attach(tracefs, spec).is_ok());
         if !both {
             self.links.clear();
             self.page_programs.clear();
@@ -223,6 +265,12 @@ impl Tracer {
             self.page_programs.push((kind, spec.name));
         }
         Ok(())
+    }
+
+    /// Has page events counted by region instead of recorded, or recorded again. Does nothing
+    /// without [`TracerOptions::may_shed`].
+    pub fn shed(&self, on: bool) {
+        self.channel.shed(on);
     }
 
     /// Stops the flow of page events. What is in the rings stays readable, as do all counters.
@@ -252,19 +300,12 @@ impl Tracer {
         }
     }
 
-    /// Rare events that found no room. Frees that were caught and found none are not among them:
-    /// they were missed before.
+    /// Rare events that found no room. Frees that no program had seen are not among them: they
+    /// were missed before.
     #[must_use]
     pub fn sides_lost(&self) -> u64 {
         let kinds = (0..SIDE_KINDS as u32).filter(|kind| *kind != SIDE_NESTED_FREE);
         kinds.map(|kind| self.side_count(SIDE_KINDS as u32 + kind)).sum()
-    }
-
-    /// Frees that the free program missed and another delivered.
-    #[must_use]
-    pub fn frees_caught(&self) -> u64 {
-        let lost = self.side_count(SIDE_KINDS as u32 + SIDE_NESTED_FREE);
-        self.side_count(SIDE_NESTED_FREE).saturating_sub(lost)
     }
 
     /// Pages whose allocation in bulk was seen, delivered or lost.

@@ -2,9 +2,12 @@
 //!
 //! One thread storms: it maps memory, touches each 4 KiB page and unmaps it, which is one order-0
 //! allocation and one free a page. Its CPU time per page with nothing attached is the base; what a
-//! way of tracing adds, halved, is its cost per event. In every round each way has its turn, in
-//! changing order, and is compared with the base of the same round, so that what else the machine
-//! does meets all of them; the median of the rounds counts.
+//! way of tracing adds, halved, is its cost per event.
+//!
+//! In every round each way has its turn, in changing order. A turn is a few storms without, then as
+//! many with it, then a few without again; the fastest with is compared with the fastest without,
+//! because what else the machine does can only slow a storm down. So each difference is of storms
+//! that are next to each other in time, and the median of the rounds' differences counts.
 
 mod tracers;
 
@@ -13,12 +16,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fragscope_trace::page::PAGE_SIZE;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use crate::bpf::memory::touch_fresh_pages;
 use crate::bpf::tracer::TracerOptions;
+use crate::live::tick::thread_cpu_ns;
 
 pub use self::tracers::Way;
 use self::tracers::{Running, StartError};
@@ -30,7 +33,7 @@ pub struct CostOptions {
     pub rounds: u32,
     /// Memory that the storm takes, in MiB.
     pub mib: u32,
-    /// How the full mode traces.
+    /// How this program traces in full mode.
     pub tracer: TracerOptions,
 }
 
@@ -80,6 +83,8 @@ pub struct WayCost {
     pub added_ns_per_event: Spread,
     /// The median beside that of ftrace, if that was measured.
     pub ratio_to_ftrace: Option<f64>,
+    /// The median beside that of perf, if that was measured.
+    pub ratio_to_perf: Option<f64>,
     /// CPU time of the thread that reads the events, per event; only of [`Way::Full`].
     pub reader_ns_per_event: Option<f64>,
     /// Events that were lost because the reader was late; only of [`Way::Full`].
@@ -130,8 +135,6 @@ pub fn measure(options: &CostOptions, stop: &AtomicBool) -> Result<CostReport, C
     // The first storm of a process is slower than the others.
     storm(bytes)?;
     for round in 0..options.rounds.max(1) {
-        let off = storm(bytes)?;
-        base.push(off as f64 / events as f64);
         for turn in 0..Way::ALL.len() {
             let way = Way::ALL[(turn + round as usize) % Way::ALL.len()];
             let tally = tallies.entry(way).or_default();
@@ -141,8 +144,9 @@ pub fn measure(options: &CostOptions, stop: &AtomicBool) -> Result<CostReport, C
             if stop.load(Ordering::Relaxed) {
                 return Err(CostError::Interrupted);
             }
+            let before = fastest(bytes)?;
             match Running::start(way, options, stop) {
-                Ok(mut running) => tally.add(&mut running, bytes, off)?,
+                Ok(running) => base.push(tally.turn(running, bytes, before)? / events as f64),
                 Err(StartError::Unavailable(why)) => tally.unavailable = Some(why),
                 Err(StartError::Interrupted) => return Err(CostError::Interrupted),
             }
@@ -161,29 +165,39 @@ struct Tally {
 }
 
 impl Tally {
-    /// One turn: a storm while `running` traces, beside one of `off_ns` without.
-    fn add(&mut self, running: &mut Running, bytes: usize, off_ns: u64) -> Result<(), CostError> {
+    /// One turn: storms while `running` traces, between those without, of which the fastest before
+    /// took `before_ns`. Gives the fastest without.
+    fn turn(
+        &mut self,
+        mut running: Running,
+        bytes: usize,
+        before_ns: u64,
+    ) -> Result<f64, CostError> {
         let events = (2 * bytes as u64 / PAGE_SIZE) as f64;
-        let took_ns = storm(bytes)?;
-        self.added.push((took_ns as f64 - off_ns as f64) / events);
+        let with_ns = fastest(bytes)?.min(fastest(bytes)?) as f64;
         if let Some(read) = running.finish() {
             self.reader.push(read.cpu_ns as f64 / (read.events.max(1)) as f64);
             *self.lost.get_or_insert(0) += read.lost;
         }
-        Ok(())
+        drop(running);
+        let without_ns = fastest(bytes)?.min(before_ns) as f64;
+        self.added.push((with_ns - without_ns) / events);
+        Ok(without_ns)
     }
 }
 
 fn report(base: Vec<f64>, tallies: BTreeMap<Way, Tally>, events: u64) -> CostReport {
     let spreads: BTreeMap<Way, Option<Spread>> =
         tallies.iter().map(|(way, tally)| (*way, Spread::of(tally.added.clone()))).collect();
-    let ftrace = spreads.get(&Way::Ftrace).copied().flatten().map(|spread| spread.median);
+    let median = |way| spreads.get(&way).copied().flatten().map(|spread: Spread| spread.median);
+    let (ftrace, perf) = (median(Way::Ftrace), median(Way::Perf));
     let outcome = |(way, tally): (Way, Tally)| {
         let measured = spreads[&way].filter(|_| tally.unavailable.is_none());
         let outcome = match measured {
             Some(added_ns_per_event) => Outcome::Measured(WayCost {
                 added_ns_per_event,
                 ratio_to_ftrace: ftrace.map(|ftrace| added_ns_per_event.median / ftrace),
+                ratio_to_perf: perf.map(|perf| added_ns_per_event.median / perf),
                 reader_ns_per_event: Spread::of(tally.reader).map(|spread| spread.median),
                 lost_events: tally.lost,
             }),
@@ -199,17 +213,23 @@ fn report(base: Vec<f64>, tallies: BTreeMap<Way, Tally>, events: u64) -> CostRep
     }
 }
 
+/// Storms before, and after, and half of those with a way at work.
+const STORMS: u32 = 2;
+
+/// CPU time in ns of the fastest of some storms.
+fn fastest(bytes: usize) -> io::Result<u64> {
+    let mut fastest = u64::MAX;
+    for _ in 0..STORMS {
+        fastest = fastest.min(storm(bytes)?);
+    }
+    Ok(fastest)
+}
+
 /// Touches and unmaps so much memory; the CPU time it took in ns.
 fn storm(bytes: usize) -> io::Result<u64> {
     let begin = thread_cpu_ns();
     touch_fresh_pages(bytes)?;
     Ok(thread_cpu_ns() - begin)
-}
-
-/// CPU time of the calling thread.
-fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn check_memory(mib: u32) -> Result<(), CostError> {

@@ -10,11 +10,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fragscope_ebpf::record::{KIND_ALLOC, KIND_FREE};
+use fragscope_trace::header::TraceMode;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use super::{CostOptions, thread_cpu_ns};
-use crate::bpf::tracer::Tracer;
+use super::CostOptions;
+use crate::bpf::tracer::{Tracer, TracerOptions};
+use crate::live::tick::thread_cpu_ns;
 
 /// Between two looks at the rings, as a recording does it under load.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -32,6 +34,8 @@ const FTRACE_BUFFER_KIB: &str = "4096";
 pub enum Way {
     /// As `record` does it: a record of every event, read while it goes on.
     Full,
+    /// As `record --mode count` does it: counters by region.
+    Count,
     /// Both tracepoints in an instance of ftrace, read by nobody.
     Ftrace,
     /// `perf record` of both tracepoints on all CPUs, written to nowhere.
@@ -40,7 +44,7 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 3] = [Way::Full, Way::Ftrace, Way::Perf];
+    pub const ALL: [Way; 4] = [Way::Full, Way::Count, Way::Ftrace, Way::Perf];
 }
 
 /// Why a way did not begin.
@@ -71,6 +75,10 @@ pub(super) struct Read {
 pub(super) enum Running {
     Full(Reader),
     /// Held for its drop.
+    Count {
+        _tracer: Box<Tracer>,
+    },
+    /// Held for its drop.
     Ftrace {
         _instance: Instance,
     },
@@ -89,10 +97,13 @@ impl Running {
     ) -> Result<Running, StartError> {
         match way {
             Way::Full => {
-                let tracer = Tracer::attach(&options.tracer);
-                let tracer = tracer.map_err(|error| unavailable(error.to_string()))?;
+                let tracer = attach(&options.tracer)?;
                 let reader = Reader::start(tracer);
                 Ok(Running::Full(reader.map_err(|error| unavailable(error.to_string()))?))
+            }
+            Way::Count => {
+                let options = TracerOptions { mode: TraceMode::Count, ..options.tracer.clone() };
+                Ok(Running::Count { _tracer: Box::new(attach(&options)?) })
             }
             Way::Ftrace => Ok(Running::Ftrace { _instance: Instance::start()? }),
             Way::Perf => Ok(Running::Perf { _perf: Perf::start(stop)? }),
@@ -103,9 +114,13 @@ impl Running {
     pub(super) fn finish(&mut self) -> Option<Read> {
         match self {
             Running::Full(reader) => reader.finish(),
-            Running::Ftrace { .. } | Running::Perf { .. } => None,
+            Running::Count { .. } | Running::Ftrace { .. } | Running::Perf { .. } => None,
         }
     }
+}
+
+fn attach(options: &TracerOptions) -> Result<Tracer, StartError> {
+    Tracer::attach(options).map_err(|error| unavailable(error.to_string()))
 }
 
 /// The thread that empties the tracer's rings.

@@ -1,18 +1,24 @@
 //! The draining thread: rings to batches, in order, with every loss on record.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use fragscope_trace::event::{EventBatch, LossCause, SideEvent, SideKind, TimeNs};
+use fragscope_ebpf::record::{KIND_ALLOC, KIND_FREE};
+use fragscope_ebpf::side::SIDE_NESTED_FREE;
+use fragscope_trace::event::{EventBatch, LossCause, RegionCount, SideEvent, SideKind, TimeNs};
+use fragscope_trace::header::TraceMode;
 use fragscope_trace::page::CpuId;
 
+use super::budget::{Budgets, Shedder, Turn, Used};
 use super::cgroups::Cgroups;
 use super::ledger::Ledger;
 use super::names::Names;
 use super::queue::BatchSender;
 use super::stacks::Stacks;
-use super::tick::{Growth, Ticker};
+use super::tick::{Growth, Ticker, own_cpu_ns};
 use crate::bpf::tracer::Tracer;
 use crate::merge::Merger;
 use crate::snapshot::now_ns;
@@ -28,8 +34,16 @@ const BUSY_PERMILLE: u32 = 50;
 const FLOOD_PERMILLE: u32 = 300;
 /// Between two looks at the kernel's counters.
 const TICK: Duration = Duration::from_secs(1);
+/// A free that its program missed is told when its page is allocated again, which is soon, as a
+/// rule: the last freed are the first taken.
+const MISS_PATIENCE: Duration = Duration::from_secs(10);
 /// Page events in a batch, at most.
 const BATCH_EVENTS: usize = 1 << 16;
+/// Pause while events are only counted, at most: orders come meanwhile, but what is held back must
+/// go out.
+const PAUSE_COUNTING: Duration = Duration::from_millis(100);
+/// Regions in one event: far below the largest that a trace takes.
+const REGIONS_IN_EVENT: usize = 1024;
 /// Rare events that may wait in a batch that finds no room in the queue.
 const SIDES_HELD: usize = 10_000;
 /// How long programs may still be running after they were detached.
@@ -68,10 +82,19 @@ pub(super) struct Collector {
     pub(super) queue: BatchSender<CollectorReport>,
     /// Told when a zone has grown.
     pub(super) grown: Sender<()>,
+    /// Told when events are recorded again that were counted only.
+    pub(super) resync: Sender<()>,
     /// Longest time that an event waits in a batch.
     pub(super) flush: Duration,
     /// What is said of names.
     pub(super) names: Names,
+    /// Whether events are recorded, or only counted.
+    pub(super) mode: TraceMode,
+    pub(super) budgets: Budgets,
+    /// Time between two readings of the counters by region.
+    pub(super) count_every: Duration,
+    /// CPU time that snapshots have taken: no budget's matter.
+    pub(super) scanning_cpu_ns: Arc<AtomicU64>,
 }
 
 /// Working state, apart from the ends of channels.
@@ -82,9 +105,11 @@ struct Work {
     stacks: Stacks,
     cgroups: Cgroups,
     ticker: Ticker,
+    shedder: Shedder,
     ring_peak_permille: u32,
     ticked_ns: TimeNs,
     flushed_ns: TimeNs,
+    counted_ns: TimeNs,
 }
 
 impl Collector {
@@ -98,9 +123,11 @@ impl Collector {
             stacks: Stacks::default(),
             cgroups: Cgroups::of_host(),
             ticker: Ticker::new(),
+            shedder: Shedder::new(self.budgets, started),
             ring_peak_permille: 0,
             ticked_ns: started,
             flushed_ns: started,
+            counted_ns: started,
         };
         let mut pause = PAUSE_BUSY;
         let complete = loop {
@@ -126,18 +153,79 @@ impl Collector {
         // The clock before the rings: what they hold back now is younger than this.
         let now = now_ns();
         let fill = self.drain(work, now);
+        self.keep_budgets(work, now);
+        let counts = !self.mode.is_full() || work.shedder.is_shedding();
+        if counts && now.saturating_sub(work.counted_ns) >= self.count_every.as_nanos() as u64 {
+            self.count(work, now);
+        }
         if now.saturating_sub(work.ticked_ns) >= TICK.as_nanos() as u64 {
-            self.tick(work, now);
+            let patience = if self.mode.is_full() { MISS_PATIENCE } else { Duration::ZERO };
+            self.tick(work, patience, now);
         }
         work.merger.release(now.saturating_sub(HOLD_BACK.as_nanos() as u64), &mut work.batch);
         let due = now.saturating_sub(work.flushed_ns) >= self.flush.as_nanos() as u64;
         if due || work.batch.pages.len() >= BATCH_EVENTS {
             self.send(work, now);
         }
+        if !self.mode.is_full() {
+            return self.until_counting(work, now);
+        }
         match fill {
             FLOOD_PERMILLE.. => Duration::ZERO,
             BUSY_PERMILLE.. => PAUSE_BUSY,
             _ => PAUSE_IDLE,
+        }
+    }
+
+    /// Nothing fills up where events are only counted: the thread sleeps until it has to look.
+    fn until_counting(&self, work: &Work, now: TimeNs) -> Duration {
+        let since = Duration::from_nanos(now.saturating_sub(work.counted_ns));
+        self.count_every.saturating_sub(since).clamp(PAUSE_IDLE, PAUSE_COUNTING)
+    }
+
+    /// Turns to counting when a budget is spent, and back to recording in time.
+    fn keep_budgets(&mut self, work: &mut Work, now: TimeNs) {
+        if !self.budgets.any() {
+            return;
+        }
+        let kinds = self.tracer.channel.shape().kinds;
+        let scanning = self.scanning_cpu_ns.load(Ordering::Relaxed);
+        let cpu_ns = match self.budgets.cpu_permille {
+            Some(_) => own_cpu_ns().saturating_sub(scanning),
+            None => 0,
+        };
+        let events = work.ledger.emitted(kinds).iter().sum();
+        let Some(turn) = work.shedder.look(now, Used { events, cpu_ns }) else { return };
+        let kind = match turn {
+            Turn::Shed(kind) => {
+                self.tracer.shed(true);
+                work.counted_ns = now;
+                kind
+            }
+            Turn::Record(kind) => {
+                self.tracer.shed(false);
+                self.count(work, now);
+                // One notice is enough until it is taken.
+                let _ = self.resync.try_send(());
+                kind
+            }
+        };
+        work.merger.push_side(SideEvent { time_ns: now, cpu: None, kind });
+    }
+
+    /// Puts what was counted by region since the last time into the trace.
+    fn count(&mut self, work: &mut Work, now: TimeNs) {
+        let Some(counters) = &mut self.tracer.counters else { return };
+        let since_ns = std::mem::replace(&mut work.counted_ns, now);
+        let counted = counters.take();
+        if !self.mode.is_full() {
+            let sum = |of: fn(&RegionCount) -> u64| counted.iter().map(of).sum();
+            work.ledger.count(KIND_ALLOC, sum(RegionCount::alloc_events));
+            work.ledger.count(KIND_FREE, sum(RegionCount::free_events));
+        }
+        for part in counted.chunks(REGIONS_IN_EVENT) {
+            let kind = SideKind::RegionCounts { since_ns, regions: part.to_vec() };
+            work.merger.push_side(SideEvent { time_ns: now, cpu: None, kind });
         }
     }
 
@@ -154,15 +242,25 @@ impl Collector {
             ledger.enter(LossCause::BadRecord, Some(cpu), count, now, now, &mut lose);
         }
         ledger.look_at_rings(&self.tracer.channel, now, lose);
-        self.drain_sides(merger, stacks, cgroups);
+        self.drain_sides(merger, ledger, stacks, cgroups);
         work.ring_peak_permille = work.ring_peak_permille.max(fill);
         fill
     }
 
-    fn drain_sides(&mut self, merger: &mut Merger, stacks: &mut Stacks, cgroups: &mut Cgroups) {
+    fn drain_sides(
+        &mut self,
+        merger: &mut Merger,
+        ledger: &mut Ledger,
+        stacks: &mut Stacks,
+        cgroups: &mut Cgroups,
+    ) {
         let mut records = Vec::new();
         self.tracer.drain_sides(|record| records.push(record));
         for record in records {
+            let is_caught = record.kind == SIDE_NESTED_FREE;
+            if is_caught && !ledger.catch_free(|| self.tracer.misses()) {
+                continue;
+            }
             if let Some(event) = self.tracer.dialect.page_event_of_side(&record) {
                 merger.push_page(event);
             }
@@ -177,10 +275,10 @@ impl Collector {
         }
     }
 
-    fn tick(&mut self, work: &mut Work, now: TimeNs) {
+    fn tick(&mut self, work: &mut Work, patience: Duration, now: TimeNs) {
         let Work { merger, ledger, ticker, .. } = work;
         let peak = std::mem::take(&mut work.ring_peak_permille);
-        ledger.look_at_rest(&self.tracer, now, |event| merger.push_side(event));
+        ledger.look_at_rest(&self.tracer, patience, now, |event| merger.push_side(event));
         if ticker.tick(now, peak, |event| merger.push_side(event)) == Growth::Grown {
             // One notice is enough until it is taken.
             let _ = self.grown.try_send(());
@@ -220,7 +318,8 @@ impl Collector {
     fn finish(mut self, mut work: Work) {
         let now = now_ns();
         self.drain(&mut work, now);
-        self.tick(&mut work, now);
+        self.count(&mut work, now);
+        self.tick(&mut work, Duration::ZERO, now);
         work.merger.release(TimeNs::MAX, &mut work.batch);
         self.send(&mut work, now);
         let kinds = self.tracer.channel.shape().kinds;

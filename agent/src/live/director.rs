@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
-use fragscope_trace::event::{EventBatch, PageEventKind, SideEvent, SideKind, Tags, TimeNs};
+use fragscope_trace::event::{EventBatch, LossCause, PageEventKind, SideEvent, SideKind, TimeNs};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{End, EndReason, Header, Totals};
 use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
@@ -19,6 +19,7 @@ use super::collector::{CollectorReport, Request};
 use super::presence::Presence;
 use super::queue::{BatchReceiver, Item, Recycler};
 use super::scanner::{Look, Scanner, Seen};
+use super::tally::Tally;
 use crate::bpf::pagemap::PageMap;
 use crate::machine::read_zones;
 use crate::snapshot::now_ns;
@@ -77,6 +78,8 @@ pub(super) struct Director {
     pub(super) recycler: Recycler,
     pub(super) requests: Sender<Request>,
     pub(super) grown: Receiver<()>,
+    /// Told when events are recorded again that were counted only.
+    pub(super) resync: Receiver<()>,
     pub(super) scanner: Option<Scanner>,
     pub(super) page_map: Arc<PageMap>,
     pub(super) snapshot_every: Option<Duration>,
@@ -93,6 +96,8 @@ pub(super) struct State {
     /// After this nobody waits for anything any more.
     abandon_at: Option<Instant>,
     tally: Tally,
+    /// Events that nobody took before the time was up.
+    unsent: u64,
     presence: Presence,
     snapshots: u64,
     snapshot_errors: Vec<String>,
@@ -114,6 +119,7 @@ impl Director {
     fn forward_until_ordered(&mut self) {
         let every = self.snapshot_every.map_or_else(never, tick);
         let (orders, grown) = (self.orders.clone(), self.grown.clone());
+        let resync = self.resync.clone();
         let batches = self.batches.channel().clone();
         while self.state.ending.is_none() && self.state.collector.is_none() {
             select! {
@@ -121,6 +127,7 @@ impl Director {
                 recv(batches) -> item => self.accept(item.ok()),
                 recv(every) -> _ => self.scan_interval(),
                 recv(grown) -> _ => self.look_for_growth(),
+                recv(resync) -> _ => self.scan_interval(),
             }
         }
     }
@@ -160,7 +167,7 @@ impl Director {
         if self.send(Frame::Events(batch)) {
             self.state.tally.add(&tally);
         } else {
-            self.state.tally.unsent += tally.totals.events;
+            self.state.unsent += tally.totals.events;
         }
     }
 
@@ -342,13 +349,13 @@ impl Director {
             Some(Order::Stop { reason, .. } | Order::Abandon { reason }) => reason,
             _ => EndReason::Failed { error: "the tracing thread ended by itself".to_owned() },
         };
-        let mut totals = self.state.tally.totals.clone();
+        // The collector's accounts have also what it could tell nobody.
+        let mut totals = Totals { lost: Default::default(), ..self.state.tally.totals.clone() };
         for ((cause, _), count) in &collector.lost {
             *totals.lost.entry(*cause).or_default() += count;
         }
-        if self.state.tally.unsent > 0 {
-            let slow = fragscope_trace::event::LossCause::SlowConsumer;
-            *totals.lost.entry(slow).or_default() += self.state.tally.unsent;
+        if self.state.unsent > 0 {
+            *totals.lost.entry(LossCause::SlowConsumer).or_default() += self.state.unsent;
         }
         let time_ns = if collector.stopped_ns == 0 { now_ns() } else { collector.stopped_ns };
         let end = End { reason, time_ns, closing_snapshot, totals };
@@ -362,43 +369,6 @@ impl Director {
             collector,
             snapshots: self.state.snapshots,
             snapshot_errors: self.state.snapshot_errors,
-        }
-    }
-}
-
-/// Counts of events handed over.
-#[derive(Clone, Debug, Default)]
-struct Tally {
-    totals: Totals,
-    by_kind: [u64; PageEventKind::ALL.len()],
-    /// Events that nobody took before the time was up.
-    unsent: u64,
-}
-
-impl Tally {
-    fn of(batch: &EventBatch) -> Tally {
-        let mut tally = Tally::default();
-        for event in &batch.pages {
-            tally.by_kind[event.kind() as usize] += 1;
-            let tags = event.tags();
-            tally.totals.own_events += u64::from(tags.contains(Tags::OWN));
-            tally.totals.late_events += u64::from(tags.contains(Tags::LATE));
-        }
-        tally.totals.events = batch.len() as u64;
-        tally.totals.allocs = tally.by_kind[PageEventKind::Alloc as usize];
-        tally.totals.frees = tally.by_kind[PageEventKind::Free as usize];
-        tally
-    }
-
-    fn add(&mut self, other: &Tally) {
-        let (to, from) = (&mut self.totals, &other.totals);
-        to.events += from.events;
-        to.allocs += from.allocs;
-        to.frees += from.frees;
-        to.own_events += from.own_events;
-        to.late_events += from.late_events;
-        for (to, from) in self.by_kind.iter_mut().zip(other.by_kind) {
-            *to += from;
         }
     }
 }

@@ -9,6 +9,7 @@
 //! * [`collector`]: drains the rings every 1 to 5 ms, merges, accounts for losses. It never waits
 //!   for anybody: what finds no room in the queue is dropped and counted ([`queue`], [`ledger`]).
 //! * [`director`]: puts header, snapshots, events and the end into one order of frames.
+//! * [`budget`]: when to count events instead of recording them; [`tally`]: what was handed over.
 //! * [`stacks`], [`tick`], [`presence`]: symbolised stacks, the events of each second, memory that
 //!   was added; [`names`]: what is said of names; [`suspend`], [`clock`]: time.
 //!
@@ -17,6 +18,7 @@
 //! free program looks the page up in the byte map, so that a free is own if and only if its
 //! allocation was, whoever frees it (writeback, for instance).
 
+pub mod budget;
 pub mod cgroups;
 pub mod clock;
 pub mod collector;
@@ -28,6 +30,7 @@ pub mod queue;
 mod scanner;
 pub mod stacks;
 pub mod suspend;
+pub mod tally;
 pub mod tick;
 
 use std::io;
@@ -36,11 +39,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use fragscope_trace::event::SideKind;
+use fragscope_trace::event::{PageEvent, SideKind};
 use fragscope_trace::frame::Frame;
-use fragscope_trace::header::{EndReason, Header};
+use fragscope_trace::header::{EndReason, Header, TraceMode};
 use thiserror::Error;
 
+use self::budget::{Budgets, COUNT_EVERY, divide_memory};
 use self::collector::{Collector, Request};
 use self::director::{Director, LastWork, LiveReport, Order, State};
 use self::names::Names;
@@ -48,7 +52,7 @@ use self::queue::{Recycler, queue};
 use self::scanner::Scanner;
 pub use self::scanner::{HostScanner, TakeSnapshot};
 use crate::bpf::tracer::{AttachError, Tracer, TracerOptions};
-use crate::machine::read_machine;
+use crate::machine::{self, read_machine};
 use crate::privileges::{Sandbox, spawn};
 use crate::proc::ProcError;
 use crate::snapshot::now_ns;
@@ -77,6 +81,12 @@ pub struct LiveOptions {
     pub names: Names,
     /// What the session's threads are confined by.
     pub sandbox: Option<Arc<Sandbox>>,
+    /// Memory of the rings and the queue together, which then says how large each is.
+    pub memory: Option<u64>,
+    /// What the session may use; beyond it events are counted instead of recorded.
+    pub budgets: Budgets,
+    /// Time between two readings of the counters by region, where events are counted.
+    pub count_every: Duration,
 }
 
 impl Default for LiveOptions {
@@ -90,6 +100,9 @@ impl Default for LiveOptions {
             command: None,
             names: Names::Keep,
             sandbox: None,
+            memory: None,
+            budgets: Budgets::default(),
+            count_every: COUNT_EVERY,
         }
     }
 }
@@ -133,19 +146,28 @@ impl LiveAgent {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(
-        options: LiveOptions,
+        mut options: LiveOptions,
         take: Option<TakeSnapshot>,
     ) -> Result<LiveAgent, StartError> {
         clock::check()?;
         let sandbox = options.sandbox.as_ref();
         let scanner = take.map(|host| Scanner::start(host, sandbox)).transpose()?;
+        options.tracer.may_shed |= options.budgets.any();
+        let mode = options.tracer.mode;
+        if let Some(bytes) = options.memory {
+            let rings = u64::from(options.tracer.rings(machine::possible_cpus()));
+            let shares = divide_memory(bytes, rings, size_of::<PageEvent>() as u64);
+            options.tracer.ring_bytes = Some(shares.ring_bytes);
+            options.queue_events = shares.queue_events;
+        }
         let tracer = Tracer::attach(&options.tracer)?;
         let command = options.command.filter(|_| options.names.are_kept());
-        let header = header(&tracer, command)?;
+        let header = header(&tracer, command, mode)?;
         let page_map = Arc::clone(&tracer.page_map);
         let (sender, batches, recycler) = queue(options.queue_events);
         let (requests, asked) = unbounded();
         let (grown_tx, grown) = bounded(1);
+        let (resync_tx, resync) = bounded(1);
         let (frames_tx, frames) = bounded(FRAMES_WAITING);
         let (orders, ordered) = unbounded();
         let collector = Collector {
@@ -153,8 +175,13 @@ impl LiveAgent {
             requests: asked,
             queue: sender,
             grown: grown_tx,
+            resync: resync_tx,
             flush: options.flush,
             names: options.names,
+            mode,
+            budgets: options.budgets,
+            count_every: options.count_every,
+            scanning_cpu_ns: scanner.as_ref().map(Scanner::cpu_ns).unwrap_or_default(),
         };
         let director = Director {
             header: header.clone(),
@@ -164,6 +191,7 @@ impl LiveAgent {
             recycler: recycler.clone(),
             requests: requests.clone(),
             grown,
+            resync,
             scanner,
             page_map,
             snapshot_every: options.snapshot_every,
@@ -265,7 +293,11 @@ impl Control {
     }
 }
 
-fn header(tracer: &Tracer, command: Option<Vec<String>>) -> Result<Header, ProcError> {
+fn header(
+    tracer: &Tracer,
+    command: Option<Vec<String>>,
+    mode: TraceMode,
+) -> Result<Header, ProcError> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Header {
         recorder: concat!("fragscope-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -274,5 +306,6 @@ fn header(tracer: &Tracer, command: Option<Vec<String>>) -> Result<Header, ProcE
         machine: read_machine()?,
         capabilities: tracer.capabilities.clone(),
         command,
+        mode,
     })
 }

@@ -1,12 +1,14 @@
 //! Looks at the host's memory on a thread of their own, so that nothing has to wait for one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use fragscope_trace::page::PfnRange;
 use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
 
+use super::tick::thread_cpu_ns;
 use crate::privileges::{Sandbox, spawn};
 
 /// Looks at the host's memory, one look at a time.
@@ -50,6 +52,7 @@ pub(super) struct Scanner {
     requests: Sender<(u64, Look)>,
     answers: Receiver<Answer>,
     asked: u64,
+    cpu_ns: Arc<AtomicU64>,
 }
 
 impl Scanner {
@@ -60,6 +63,8 @@ impl Scanner {
     ) -> std::io::Result<Scanner> {
         let (requests, asked) = unbounded::<(u64, Look)>();
         let (told, answers) = unbounded();
+        let cpu_ns = Arc::new(AtomicU64::new(0));
+        let spent = Arc::clone(&cpu_ns);
         spawn("scanner", None, sandbox, move || {
             for (number, look) in asked {
                 let seen = match look {
@@ -68,12 +73,18 @@ impl Scanner {
                     }
                     Look::Growth => host.grown().map(Seen::Grown),
                 };
+                spent.store(thread_cpu_ns(), Ordering::Relaxed);
                 if told.send((number, seen)).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Scanner { requests, answers, asked: 0 })
+        Ok(Scanner { requests, answers, asked: 0, cpu_ns })
+    }
+
+    /// CPU time that looks have taken so far.
+    pub(super) fn cpu_ns(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.cpu_ns)
     }
 
     /// Asks for a look; gives the number that its answer will bear.

@@ -6,8 +6,11 @@
 //! too; SIGTERM, SIGHUP or a second SIGINT end at once, without a closing snapshot.
 
 mod child;
+mod disk;
 mod output;
+mod parts;
 mod probe;
+mod sink;
 mod summary;
 
 use std::process::ExitCode;
@@ -43,21 +46,22 @@ const ABANDON_FILE_TIME: Duration = Duration::from_millis(500);
 /// Runs the subcommand.
 pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     heap::keep_freed();
-    let needs = Needs { signals: !args.command.is_empty(), ..Needs::default() };
+    let write_in = output::folders_written(&args.output, &args.size);
+    let needs = Needs { signals: !args.command.is_empty(), write_in, ..Needs::default() };
     // The probe for 1 GiB pages changes the host's settings in the end.
     let sandbox = confine::prepare(args.guard.no_sandbox || args.probe_1g, needs)?;
     let signals = signals::catch(sandbox.as_ref()).context("cannot catch signals")?;
-    let output = Output::open(&args.output)?;
+    let output = Output::open(&args.output, &args.size)?;
     let command: Vec<String> =
         args.command.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let unasked = args.live.snapshot_every_unasked();
     let options = LiveOptions {
-        tracer: args.tracer.options(),
         flush: FLUSH,
-        snapshot_every: args.snapshot_every,
+        snapshot_every: args.snapshot_every.or_else(|| unasked.filter(|_| !args.no_snapshot)),
         command: (!command.is_empty()).then_some(command),
         names: args.guard.names()?,
         sandbox: sandbox.clone(),
-        ..LiveOptions::default()
+        ..args.live.options(&args.tracer)
     };
     let abandon_time = if output.is_file() { ABANDON_FILE_TIME } else { ABANDON_TIME };
     let take = (!args.no_snapshot).then(snapshots::taker).transpose()?;
@@ -65,18 +69,13 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     let (ready_tx, ready) = bounded(1);
     let (written_tx, written) = bounded(1);
     let frames = agent.frames().clone();
-    output.write_on_thread(
-        frames,
-        agent.recycler(),
-        !args.no_snapshot,
-        ready_tx,
-        written_tx,
-        sandbox.as_ref(),
-    )?;
+    let control = agent.control();
+    let session = (frames, agent.recycler(), control.clone());
+    let told = (ready_tx, written_tx);
+    output.write_on_thread(session, !args.no_snapshot, told, sandbox.as_ref())?;
     if args.command.is_empty() {
         confine::enter(sandbox.as_ref())?;
     }
-    let control = agent.control();
     let probe = args.probe_1g.then(|| ProbeAtEnd::order(&control)).transpose()?;
     let recording = Recording {
         control,
@@ -204,24 +203,31 @@ impl Recording {
         // A probe that was under way held up the last frame.
         let late = || self.written.recv_timeout(self.abandon_time).ok();
         let written = written.or_else(|| probed.as_ref().and_then(|_| late()));
-        let Some(Written { bytes, events, result }) = written else {
+        let Some(written) = written else {
             eprintln!("fragscope-agent: ended while the output took nothing more");
             return Ok(self.exit_code());
         };
-        match result {
+        match &written.result {
             Ok(()) => {}
-            Err(error) if output::is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
-            Err(error) => return Ok(self.fail_to_write(agent, &error, (events, bytes))),
+            Err(error) if output::is_broken_pipe(error) => return Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                let done = (written.events, written.bytes);
+                return Ok(self.fail_to_write(agent, error, done));
+            }
         }
         let header = agent.header().clone();
         // Its last frame is written, so it is over but for a few instructions.
         let report = agent.join_within(Duration::from_millis(500));
         let report = report.context("the tracing threads failed")?;
+        if report.end.reason == EndReason::SizeLimit {
+            // Nobody ordered it here; the command goes on unrecorded.
+            self.ending.get_or_insert(Ending::Orderly);
+        }
         if matches!(self.ending, Some(Ending::Orderly)) {
             self.await_child();
         }
         let command_status = self.child.as_ref().and_then(Child::status);
-        let summary = Summary::new(&header, &report, bytes, command_status, probed.as_ref());
+        let summary = Summary::new(&header, &report, &written, command_status, probed.as_ref());
         summary.print(self.args.json, output::is_stdout(&self.args.output))?;
         match probed {
             Some(Err(error)) => Err(error).context("the probe for 1 GiB pages failed"),

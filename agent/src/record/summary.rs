@@ -8,12 +8,16 @@ use fragscope_agent::live::director::LiveReport;
 use fragscope_agent::live::tick::{own_cpu_ns, own_rss_bytes};
 use fragscope_agent::probe_1g::{Probe, ProbeError};
 use fragscope_trace::event::{LossCause, PageEventKind};
-use fragscope_trace::header::{EndReason, Header};
+use fragscope_trace::header::{EndReason, Header, TraceMode};
 use serde::Serialize;
+
+use super::output::Written;
 
 /// The summary; field names are stable.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
+    /// What is told of page events.
+    mode: TraceMode,
     /// Events in the trace, frequent and rare.
     events: u64,
     allocs: u64,
@@ -22,7 +26,12 @@ pub(super) struct Summary {
     late_events: u64,
     own_events: u64,
     duration_ns: u64,
+    /// Allocations and frees that were counted by region and not recorded.
+    counted_allocs: u64,
+    counted_frees: u64,
     trace_bytes: u64,
+    /// Files that the trace went to; old ones may be removed already.
+    files: u64,
     /// Online CPUs.
     cpus: usize,
     closing_snapshot: bool,
@@ -79,7 +88,7 @@ impl Summary {
     pub(super) fn new(
         header: &Header,
         report: &LiveReport,
-        trace_bytes: u64,
+        written: &Written,
         command_status: Option<i32>,
         probed: Option<&Result<Probe, ProbeError>>,
     ) -> Summary {
@@ -91,23 +100,31 @@ impl Summary {
             count: *count,
         };
         let bytes_per_event =
-            (totals.events > 0).then(|| trace_bytes as f64 / totals.events as f64);
+            (written.events > 0).then(|| written.bytes as f64 / written.events as f64);
+        let mut lost_by_cause = totals.lost.clone();
+        if written.left_out > 0 {
+            *lost_by_cause.entry(LossCause::RateLimit).or_default() += written.left_out;
+        }
         Summary {
-            events: totals.events,
+            mode: header.mode,
+            events: written.events,
             allocs: totals.allocs,
             frees: totals.frees,
-            lost_events: totals.lost_events(),
+            lost_events: lost_by_cause.values().sum(),
             late_events: totals.late_events,
             own_events: totals.own_events,
             duration_ns: end.time_ns.saturating_sub(header.started_ns),
-            trace_bytes,
+            counted_allocs: totals.counted_allocs,
+            counted_frees: totals.counted_frees,
+            trace_bytes: written.bytes,
+            files: written.files,
             cpus: header.machine.cpus.iter().filter(|c| c.online).count(),
             closing_snapshot: end.closing_snapshot,
             end_reason: end.reason.clone(),
             bytes_per_event,
             snapshots: report.snapshots,
             snapshot_errors: report.snapshot_errors.clone(),
-            lost_by_cause: totals.lost.clone(),
+            lost_by_cause,
             lost_by_cpu: report.collector.lost.iter().map(by_cpu).collect(),
             emitted: EMITTED_NAMES.into_iter().zip(report.collector.emitted.clone()).collect(),
             delivered: PageEventKind::ALL
@@ -155,13 +172,20 @@ impl Summary {
                 self.lost_events, self.late_events, self.own_events
             ),
             format!(
-                "{} bytes{}, {} snapshots{}",
+                "{} bytes{}{}, {} snapshots{}",
                 self.trace_bytes,
+                if self.files > 1 { format!(" in {} files", self.files) } else { String::new() },
                 self.bytes_per_event.map_or(String::new(), |b| format!(" ({b:.1} per event)")),
                 self.snapshots,
                 if self.closing_snapshot { "" } else { ", none at the end" }
             ),
         ];
+        if self.counted_allocs + self.counted_frees > 0 {
+            lines.push(format!(
+                "{} allocations and {} frees counted by GiB, not recorded",
+                self.counted_allocs, self.counted_frees
+            ));
+        }
         lines.extend(self.lost_by_cpu.iter().map(|l| {
             let place = l.cpu.map_or(String::new(), |cpu| format!(" on cpu {cpu}"));
             format!("lost {}{place}: {:?}", l.count, l.cause)

@@ -42,6 +42,8 @@ pub struct RingCounters {
     pub lost_full: u64,
     /// Dropped because they made no sense.
     pub lost_bad: u64,
+    /// Counted by region instead.
+    pub shed: u64,
 }
 
 /// Where page records come from.
@@ -68,6 +70,13 @@ impl Channel {
     pub fn counters(&self, cpu: u32, kind: u32) -> RingCounters {
         let (Channel::Pages(rings) | Channel::Buffers(rings, _)) = self;
         rings.counters(cpu, kind)
+    }
+
+    /// Asks the programs to count events by region instead of recording them, or to record them
+    /// again.
+    pub fn shed(&self, on: bool) {
+        let (Channel::Pages(rings) | Channel::Buffers(rings, _)) = self;
+        rings.shed(on);
     }
 
     /// Shape of the rings.

@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fragscope_ebpf::record::Record;
+use fragscope_ebpf::record::{KIND_ALLOC, KIND_FREE, Record};
 use fragscope_ebpf::ring::{Header, PAGE_BYTES, PAGE_RECORDS, PAGE_RECORDS_SHIFT};
 use fragscope_trace::page::CpuId;
 
@@ -87,6 +87,17 @@ impl PageRings {
             emitted: read(offset_of!(Header, emitted)),
             lost_full: read(offset_of!(Header, lost_full)),
             lost_bad: read(offset_of!(Header, lost_bad)),
+            shed: read(offset_of!(Header, shed)),
+        }
+    }
+
+    /// See [`super::Channel::shed`].
+    pub fn shed(&self, on: bool) {
+        for cpu in 0..self.shape.cpus {
+            for kind in [KIND_ALLOC, KIND_FREE] {
+                let at = self.field(cpu, kind, offset_of!(Header, shedding));
+                at.store(u64::from(on), Ordering::Relaxed);
+            }
         }
     }
 

@@ -149,13 +149,14 @@ fn unchangeable(args: &ServeArgs) -> String {
         metrics_anywhere,
         guard,
         snapshot_every,
+        live,
         tracer,
     } = args;
     format!(
         "{:?}",
         (
             (listen, socket_mode, max_clients, metrics, metrics_anywhere),
-            (guard, snapshot_every, tracer)
+            (guard, snapshot_every, live, tracer)
         )
     )
 }

@@ -81,11 +81,10 @@ pub(crate) fn run(argv: &[OsString]) -> Result<ExitCode> {
 
 fn options(args: &ServeArgs, sandbox: Option<&Arc<Sandbox>>) -> Result<LiveOptions> {
     Ok(LiveOptions {
-        tracer: args.tracer.options(),
-        snapshot_every: args.snapshot_every,
+        snapshot_every: args.snapshot_every.or_else(|| args.live.snapshot_every_unasked()),
         names: args.guard.names()?,
         sandbox: sandbox.cloned(),
-        ..LiveOptions::default()
+        ..args.live.options(&args.tracer)
     })
 }
 

@@ -2,9 +2,11 @@
 //! they were skipped.
 
 mod access;
+mod budgets;
 mod common;
 mod context;
 mod cost;
+mod count;
 mod faults;
 mod pki;
 mod probe_1g;

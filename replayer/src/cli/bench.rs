@@ -38,7 +38,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<()> {
     let parts = if args.parts.is_empty() { &Part::ALL[..] } else { &args.parts };
     let report = match &args.trace {
         Some(path) => {
-            let input = Input::new(path)?;
+            let input = Input::of_events(path)?;
             measure(|| input.open(), &settings, parts, repeats).with_context(|| input.name())?
         }
         None => {

@@ -31,7 +31,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
     if let Some(jobs) = args.jobs {
         plan.at_once = jobs as usize;
     }
-    let input = Input::new(&args.trace.trace)?;
+    let input = Input::of_events(&args.trace.trace)?;
     let comparison = replay(|| input.open(), &plan).with_context(|| input.name())?;
     if args.json { output::json(&comparison) } else { output::text_out(&table::text(&comparison)) }
 }

@@ -32,7 +32,7 @@ pub(super) struct ExportArgs {
 pub(super) fn run(args: &ExportArgs) -> Result<()> {
     let tracks = if args.no_policies { Vec::new() } else { args.tracks.specs()? };
     let plan = Plan { tracks, interval_ns: args.tracks.interval_ns() };
-    let input = Input::new(&args.trace.trace)?;
+    let input = Input::of_events(&args.trace.trace)?;
     input.open().with_context(|| input.name())?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("creating {}", args.out.display()))?;

@@ -50,7 +50,7 @@ fn pfn(text: &str) -> Result<Pfn, String> {
 /// Replays and prints.
 pub(super) fn fidelity(args: &FidelityArgs) -> Result<()> {
     let settings = args.settings.resolve()?;
-    let input = Input::new(&args.trace.trace)?;
+    let input = Input::of_events(&args.trace.trace)?;
     let granted = args.granted.as_ref().map(|granted| granted.0.as_slice());
     let report = study(|| input.open(), &settings, granted).with_context(|| input.name())?;
     if args.json { output::json(&report) } else { output::text_out(&table::text(&report)) }

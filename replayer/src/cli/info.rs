@@ -36,6 +36,9 @@ fn text(name: &str, info: &TraceInfo) -> String {
         lines.put("command", command.join(" "));
     }
     put_machine(&mut lines, &header.machine);
+    if !header.mode.is_full() {
+        lines.put("mode", "count: events by GiB of memory and interval, none by itself");
+    }
     lines.put("span", duration(info.span_ns));
     put_end(&mut lines, info);
     put_events(&mut lines, info);
@@ -87,6 +90,14 @@ fn put_events(lines: &mut Lines, info: &TraceInfo) {
     }
     for (kind, count) in &info.side_events {
         lines.put("", format_args!("{:>14}  {kind}", grouped(*count)));
+    }
+    let counted = info.counted_allocs.saturating_add(info.counted_frees);
+    if counted > 0 {
+        let (allocs, frees) = (grouped(info.counted_allocs), grouped(info.counted_frees));
+        lines.put("counted only", format_args!("{allocs} allocations, {frees} frees"));
+    }
+    if info.sheds > 0 {
+        lines.put("over budget", format_args!("{} times", grouped(info.sheds)));
     }
     lines.put("own events", grouped(info.own_events));
     lines.put("late events", grouped(info.late_events));

@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fragscope_trace::reader::{ReadError, TraceReader};
 
 /// Something to read a trace from.
@@ -20,6 +20,23 @@ pub(super) enum Input {
 }
 
 impl Input {
+    /// A trace of events, to be replayed.
+    pub(super) fn of_events(path: &Path) -> Result<Input> {
+        let input = Input::new(path)?;
+        // What cannot be opened says so when it is needed.
+        if let Ok(reader) = input.open()
+            && !reader.header().mode.is_full()
+        {
+            bail!(
+                "{} was recorded in count mode: it has counters by GiB of memory and no events, so \
+                 there is nothing to replay. `fragscope-replay info` and `fragscope` show what it \
+                 has; `fragscope-agent record --mode full` records events",
+                input.name()
+            );
+        }
+        Ok(input)
+    }
+
     /// The trace at `path`; `-` reads all of standard input into memory, since a replay goes over
     /// a trace more than once.
     pub(super) fn new(path: &Path) -> Result<Input> {

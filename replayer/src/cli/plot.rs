@@ -49,7 +49,7 @@ enum Format {
 
 /// Draws the pictures and prints their names.
 pub(super) fn run(args: &PlotArgs) -> Result<()> {
-    let input = Input::new(&args.trace.trace)?;
+    let input = Input::of_events(&args.trace.trace)?;
     let specs = args.tracks.specs()?;
     let mut progress = Progress::new("replaying", input.bytes());
     let interval_ns = args.tracks.interval_ns();

@@ -33,7 +33,7 @@ pub(super) struct ReportArgs {
 
 /// Replays twice, once to the end with all seeds and once over time, and writes the page.
 pub(super) fn run(args: &ReportArgs) -> Result<()> {
-    let input = Input::new(&args.trace.trace)?;
+    let input = Input::of_events(&args.trace.trace)?;
     let plan = Plan::full(&args.settings.resolve()?, args.seeds);
     let comparison = compare(|| input.open(), &plan).with_context(|| input.name())?;
     let shown = |start| start != StartState::FromBootIdeal;

@@ -61,7 +61,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     refuse_what_does_not_fit(args)?;
     let (policy, start) = (TrackKind::from(args.policy), StartState::from(args.start));
     let settings = args.settings.resolve()?;
-    let input = Input::new(&args.trace.trace)?;
+    let input = Input::of_events(&args.trace.trace)?;
     let spec = TrackSpec { policy, start, seed: args.seed, settings };
     let events = args.events.as_ref().map(|path| EventFile::create(path, &args.event_names));
     let events = events.transpose()?;

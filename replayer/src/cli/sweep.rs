@@ -50,7 +50,7 @@ pub(super) fn sweep(args: &SweepArgs) -> Result<()> {
     let mut runs: Vec<Run> = Vec::new();
     for (index, path) in args.traces.iter().enumerate() {
         progress.show(index as u64);
-        let input = Input::new(path)?;
+        let input = Input::of_events(path)?;
         let of_trace = run(&input.name(), || input.open(), &plan);
         runs.extend(of_trace.with_context(|| input.name())?);
     }

@@ -25,4 +25,6 @@ pub mod tally;
 pub mod worker;
 
 #[cfg(test)]
+mod count_mode;
+#[cfg(test)]
 mod tests;

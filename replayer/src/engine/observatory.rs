@@ -39,6 +39,12 @@ pub enum ReplayError {
     /// The machine cannot be modelled.
     #[error("this machine cannot be replayed: {0}")]
     Machine(#[from] BuildError),
+    /// There is nothing for policies to do.
+    #[error(
+        "this trace was recorded in count mode: it has counters by GiB of memory and no events, so \
+         that only the kernel's own track can be followed"
+    )]
+    Counted,
     /// A track ended early.
     #[error(transparent)]
     Track(#[from] TrackError),
@@ -95,8 +101,11 @@ impl Observatory {
     /// kernel's.
     ///
     /// # Errors
-    /// If the machine cannot be modelled.
+    /// If the machine cannot be modelled, or there are `specs` and no events to replay.
     pub fn new(header: &Header, specs: Vec<TrackSpec>) -> Result<Observatory, ReplayError> {
+        if !header.mode.is_full() && !specs.is_empty() {
+            return Err(ReplayError::Counted);
+        }
         Ok(Observatory {
             kernel: KernelTrack::new(&header.machine, header.started_ns)?,
             header: header.clone(),
@@ -284,10 +293,24 @@ impl Observatory {
             return if self.opening.is_over() { self.open() } else { Ok(()) };
         }
         self.open()?;
+        if !self.header.mode.is_full() {
+            self.reload(snapshot);
+            return Ok(());
+        }
         self.settle_pending(None)?;
         let survey = self.checkpoints.is_some();
         self.pending = Some(Pending::new(Arc::new(snapshot.clone()), survey));
         self.attend_pending(self.time_ns)
+    }
+
+    /// Without events there is nothing to compare with a snapshot: it is the truth.
+    fn reload(&mut self, snapshot: &Snapshot) {
+        self.kernel.reload(snapshot);
+        self.time_ns = self.time_ns.max(snapshot.end_ns);
+        let of = Default::default();
+        self.taints.note_kernel(&mut self.kernel, snapshot.end_ns, of, &mut self.ops);
+        // No policy is to do anything for it.
+        self.ops.clear();
     }
 
     fn is_opening(&self) -> bool {
@@ -374,7 +397,7 @@ impl Observatory {
             SideKind::Check { free_pages, pcp_pages, managed_pages } => {
                 let kernel_free = free_pages.iter().chain(pcp_pages).sum();
                 let managed = managed_pages.iter().sum();
-                let ours = self.kernel.pages().free_pages();
+                let ours = self.kernel.free_pages();
                 self.kernel_divergence = Some(Divergence::new(ours, kernel_free, managed));
             }
             SideKind::Probe1g { pages, .. } => self.granted_1g = Some(pages.clone()),

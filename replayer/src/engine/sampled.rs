@@ -1,6 +1,6 @@
 //! A trace through an observatory, with a stop at even steps of virtual time.
 
-use fragscope_trace::event::{EventBatch, TimeNs};
+use fragscope_trace::event::{EventBatch, SideEvent, SideKind, TimeNs};
 use fragscope_trace::frame::Frame;
 
 use super::observatory::{Observatory, ReplayError};
@@ -60,7 +60,8 @@ impl Sampled {
         while let Some(part) = cut_before(&mut batch, self.next_ns) {
             observatory.feed_events(&part)?;
             look(observatory)?;
-            let first_ns = batch.pages.first().map_or(self.next_ns, |event| event.time_ns);
+            let first = batch.pages.first().map(|event| event.time_ns);
+            let first_ns = first.or_else(|| counts_at(&batch)).unwrap_or(self.next_ns);
             let steps = first_ns.saturating_sub(self.next_ns) / self.interval_ns + 1;
             self.next_ns = self.next_ns.saturating_add(steps.saturating_mul(self.interval_ns));
         }
@@ -69,9 +70,25 @@ impl Sampled {
     }
 }
 
-/// Cuts off the part of a batch that comes before the first page event at or after `time_ns`.
-/// The rest stays. `None` if all of the batch is earlier.
+/// Time of the first counts in a batch that has no page events, as those of count mode have none.
+fn counts_at(batch: &EventBatch) -> Option<TimeNs> {
+    let is_counts = |side: &&SideEvent| matches!(side.kind, SideKind::RegionCounts { .. });
+    let counts = || batch.sides.iter().map(|(_, side)| side).find(is_counts);
+    if batch.pages.is_empty() { counts().map(|side| side.time_ns) } else { None }
+}
+
+/// Cuts off the part of a batch that comes before the first page event at or after `time_ns`, or
+/// where events are counted only, before the first counts. The rest stays. `None` if all of the
+/// batch is earlier.
 fn cut_before(batch: &mut EventBatch, time_ns: TimeNs) -> Option<EventBatch> {
+    if batch.pages.is_empty() {
+        let is_due = |(_, side): &(u32, SideEvent)| {
+            side.time_ns >= time_ns && matches!(side.kind, SideKind::RegionCounts { .. })
+        };
+        let at = batch.sides.iter().position(is_due)?;
+        let rest = EventBatch { pages: Vec::new(), sides: batch.sides.split_off(at) };
+        return Some(std::mem::replace(batch, rest));
+    }
     let at = batch.pages.iter().position(|event| event.time_ns >= time_ns)?;
     let later_sides = batch.sides.partition_point(|(position, _)| (*position as usize) <= at);
     let mut sides = batch.sides.split_off(later_sides);

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use fragscope_trace::event::{EventBatch, EventRef, PageEventKind};
-use fragscope_trace::header::{End, EndReason, Header, Totals};
+use fragscope_trace::header::{End, EndReason, Header, Totals, TraceMode};
 use fragscope_trace::machine::Machine;
 use fragscope_trace::snapshot::Snapshot;
 use fragscope_trace::writer::TraceWriter;
@@ -40,6 +40,7 @@ pub(super) fn write<W: Write>(
         machine: inference.machine,
         capabilities: Vec::new(),
         command: None,
+        mode: TraceMode::Full,
     };
     let mut writer = TraceWriter::new(out, &header)?;
     writer.snapshot(&inference.snapshot)?;

@@ -202,6 +202,7 @@ impl KernelTrack {
         }
         self.types.load(snapshot, self.pages.geometry());
         self.machine = snapshot.machine.clone();
+        self.counted.begin(snapshot.end_ns);
         fidelity.close();
         fidelity
     }

@@ -6,6 +6,7 @@
 //!
 //! * [`pages`]: state by page; [`free_blocks`]: what free pages would merge to;
 //! * [`page_events`], [`side_events`]: what each event changes;
+//! * [`counted`]: regions by counters, where events were counted and not recorded;
 //! * [`correct`]: corrections that are not events; [`fidelity`]: comparison with a snapshot;
 //! * [`block_types`]: pageblock types as far as they are known;
 //! * [`anomalies`]: what did not fit.
@@ -13,6 +14,7 @@
 pub mod anomalies;
 pub mod block_types;
 mod correct;
+mod counted;
 pub mod fidelity;
 pub mod free_blocks;
 mod page_events;
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 use fragscope_trace::event::TimeNs;
 use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{Content, Pfn, PfnRange};
-use fragscope_trace::region::RegionTotals;
+use fragscope_trace::region::{RegionCensus, RegionTotals};
 use fragscope_trace::snapshot::Snapshot;
 
 use crate::engine::began::Began;
@@ -39,6 +41,7 @@ use crate::observe::{BlockCensus, BlockChanges, EventTotals, StartState, TrackKi
 use anomalies::Anomalies;
 use block_types::BlockTypes;
 pub use correct::aligned_blocks;
+use counted::Counted;
 pub use page_events::AHEAD;
 use pages::{PageState, PageTable};
 
@@ -80,6 +83,8 @@ pub struct KernelTrack {
     contiguous: Vec<PfnRange>,
     peak_unmovable_pages: u64,
     began: Began,
+    /// Events since the last snapshot that were counted and not recorded.
+    counted: Counted,
     /// Untraced allocations by their frees, if somebody wants them.
     unmatched: Option<Vec<UnmatchedFree>>,
 }
@@ -108,6 +113,7 @@ impl KernelTrack {
             contiguous: Vec::new(),
             peak_unmovable_pages: 0,
             began: Began::default(),
+            counted: Counted::default(),
             unmatched: None,
         })
     }
@@ -142,16 +148,22 @@ impl KernelTrack {
 
     /// Begins with the state that a snapshot found.
     pub fn open(&mut self, snapshot: &Snapshot) {
+        self.reload(snapshot);
+        self.opening = Some(ReadTimes::new(snapshot));
+        self.opened_ns = snapshot.end_ns;
+        self.begin();
+    }
+
+    /// Takes the state that a snapshot found for the truth: what was counted before is in it.
+    pub fn reload(&mut self, snapshot: &Snapshot) {
         self.machine = snapshot.machine.clone();
         for run in &snapshot.runs {
             let frames = self.pages.clip(run.range());
             self.pages.set(frames, PageState::new(run.content));
         }
         self.types.load(snapshot, self.pages.geometry());
-        self.opening = Some(ReadTimes::new(snapshot));
-        self.opened_ns = snapshot.end_ns;
+        self.counted.begin(snapshot.end_ns);
         self.note_peak();
-        self.begin();
     }
 
     fn begin(&mut self) {
@@ -220,7 +232,8 @@ impl KernelTrack {
     /// The track now.
     #[must_use]
     pub fn sample(&self) -> TrackSample {
-        let regions = self.pages.regions();
+        let mut regions = self.pages.regions();
+        self.counted.apply(&mut regions);
         let totals = RegionTotals::new(&self.machine, &regions);
         let mut counters = self.began.since(BTreeMap::new());
         self.anomalies.collect(&mut counters);
@@ -257,6 +270,17 @@ impl KernelTrack {
     pub fn fallbacks(&self) -> Vec<(Pfn, Fallbacks)> {
         let starts = self.pages.geometry().regions.iter().map(|r| Pfn(u64::from(r.start)));
         starts.zip(self.fallbacks.iter().copied()).collect()
+    }
+
+    /// Free pages of the machine now.
+    #[must_use]
+    pub fn free_pages(&self) -> u64 {
+        if self.counted.is_empty() {
+            return self.pages.free_pages();
+        }
+        let mut regions = self.pages.regions();
+        self.counted.apply(&mut regions);
+        regions.iter().map(RegionCensus::free_pages).sum()
     }
 
     /// A named counter of side events so far.

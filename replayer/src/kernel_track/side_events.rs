@@ -1,6 +1,8 @@
 //! What side events change.
 
-use fragscope_trace::event::{RepairSource, SideEvent, SideKind, TimeNs};
+use fragscope_trace::event::{
+    CountedPlace, RegionCount, RepairSource, SideEvent, SideKind, TimeNs,
+};
 use fragscope_trace::page::{Content, Migratetype, Pfn, PfnRange, REGION_PAGES};
 
 use super::KernelTrack;
@@ -48,6 +50,10 @@ impl KernelTrack {
                 let kernel_free_pages = free_pages.iter().chain(pcp_pages).sum();
                 ops.push(Op { time_ns, step: Step::Check { kernel_free_pages } });
             }
+            SideKind::RegionCounts { since_ns, regions } => {
+                self.count_regions((*since_ns, time_ns), regions);
+            }
+            SideKind::Shed { begin, .. } => self.count("sheds", u64::from(*begin)),
             SideKind::Context { .. }
             | SideKind::Stack { .. }
             | SideKind::Cgroup { .. }
@@ -55,6 +61,18 @@ impl KernelTrack {
             | SideKind::Cost { .. }
             | SideKind::Probe1g { .. } => {}
         }
+    }
+
+    fn count_regions(&mut self, span: (TimeNs, TimeNs), regions: &[RegionCount]) {
+        for region in regions {
+            let allocs = match region.place {
+                CountedPlace::Failed => &mut self.events.failed_allocs,
+                CountedPlace::Region(_) | CountedPlace::Outside => &mut self.events.allocs,
+            };
+            *allocs = allocs.saturating_add(region.alloc_events());
+            self.events.frees = self.events.frees.saturating_add(region.free_events());
+        }
+        self.counted.add(span, regions);
     }
 
     /// The pages of `from` are at `to` now; those of `from` follow as frees.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use fragscope_trace::event::{SideKind, TimeNs};
-use fragscope_trace::header::{End, EndReason, Header};
+use fragscope_trace::header::{End, EndReason, Header, TraceMode};
 use fragscope_trace::machine::Machine;
 use fragscope_trace::snapshot::SnapshotRole;
 use fragscope_trace::writer::TraceWriter;
@@ -165,6 +165,7 @@ fn header(machine: &Machine) -> Header {
         machine: machine.clone(),
         capabilities: Vec::new(),
         command: None,
+        mode: TraceMode::Full,
     }
 }
 

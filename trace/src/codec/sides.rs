@@ -148,6 +148,11 @@ fn order_of(kind: &SideKind) -> Option<u8> {
         SideKind::ExtFrag { alloc_order, fallback_order, .. } => {
             Some(*alloc_order.max(fallback_order))
         }
+        SideKind::RegionCounts { regions, .. } => {
+            let allocs = regions.iter().flat_map(|r| &r.allocs).map(|c| c.order);
+            let frees = regions.iter().flat_map(|r| &r.frees).map(|c| c.order);
+            allocs.chain(frees).max()
+        }
         _ => None,
     }
 }

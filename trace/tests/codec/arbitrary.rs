@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use fragscope_trace::event::{
-    EventBatch, LossCause, PageEvent, PageEventKind, ProbeStop, RepairSource, SideEvent, SideKind,
-    Tags,
+    Budget, CountedPlace, EventBatch, LossCause, OrderCount, PageEvent, PageEventKind, ProbeStop,
+    RegionCount, RepairSource, SideEvent, SideKind, Tags, TypeOrderCount,
 };
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::header::{Capability, End, EndReason, Header, Totals};
+use fragscope_trace::header::{Capability, End, EndReason, Header, Totals, TraceMode};
 use fragscope_trace::machine::{Cpu, Machine, Pageset, Watermarks, Zone, ZoneKind};
 use fragscope_trace::page::{Content, CpuId, Migratetype, PAGE_SIZE, Pfn, PfnRange};
 use fragscope_trace::snapshot::{
@@ -151,6 +151,11 @@ pub(crate) fn side_kind() -> impl Strategy<Value = SideKind> {
                 managed_pages
             }
         ),
+        (number(), vec(region_count(), 0..4))
+            .prop_map(|(since_ns, regions)| SideKind::RegionCounts { since_ns, regions }),
+        (budget(), any::<bool>(), number(), number()).prop_map(|(budget, begin, limit, found)| {
+            SideKind::Shed { budget, begin, limit, found }
+        }),
         (number(), number(), vec(pfn(), 0..5), probe_stop()).prop_map(
             |(begin_ns, granted, pages, stopped)| SideKind::Probe1g {
                 begin_ns,
@@ -161,6 +166,25 @@ pub(crate) fn side_kind() -> impl Strategy<Value = SideKind> {
         ),
     ];
     prop_oneof![placed, counted]
+}
+
+fn budget() -> impl Strategy<Value = Budget> {
+    select(vec![Budget::EventsPerSecond, Budget::CpuPermille])
+}
+
+fn region_count() -> impl Strategy<Value = RegionCount> {
+    let place = prop_oneof![
+        any::<u32>().prop_map(CountedPlace::Region),
+        select(vec![CountedPlace::Outside, CountedPlace::Failed]),
+    ];
+    let alloc = (migratetype(), order(), number())
+        .prop_map(|(migratetype, order, count)| TypeOrderCount { migratetype, order, count });
+    let free = (order(), number()).prop_map(|(order, count)| OrderCount { order, count });
+    (place, vec(alloc, 0..5), vec(free, 0..5)).prop_map(|(place, allocs, frees)| RegionCount {
+        place,
+        allocs,
+        frees,
+    })
 }
 
 fn probe_stop() -> impl Strategy<Value = ProbeStop> {
@@ -266,14 +290,17 @@ pub(crate) fn header() -> impl Strategy<Value = Header> {
         },
     );
     let command = option::of(vec(text(), 0..3));
-    (text(), any::<u64>(), any::<u64>(), machine(), vec(capability, 0..3), command).prop_map(
-        |(recorder, started_unix_ns, started_ns, machine, capabilities, command)| Header {
+    let mode = select(vec![TraceMode::Full, TraceMode::Count]);
+    let parts = (text(), any::<u64>(), any::<u64>(), machine(), vec(capability, 0..3), command);
+    (parts, mode).prop_map(
+        |((recorder, started_unix_ns, started_ns, machine, capabilities, command), mode)| Header {
             recorder,
             started_unix_ns,
             started_ns,
             machine,
             capabilities,
             command,
+            mode,
         },
     )
 }
@@ -286,6 +313,8 @@ pub(crate) fn end() -> impl Strategy<Value = End> {
             EndReason::Interrupted,
             EndReason::Terminated,
             EndReason::Generated,
+            EndReason::SizeLimit,
+            EndReason::Continued { next: "build.0002.fst".into() },
         ]),
         any::<i32>().prop_map(|status| EndReason::CommandExited { status }),
         text().prop_map(|error| EndReason::Failed { error }),
@@ -418,6 +447,7 @@ pub(crate) fn small_header() -> Header {
         machine: small_machine(),
         capabilities: Vec::new(),
         command: None,
+        mode: TraceMode::Full,
     }
 }
 

@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use fragscope_trace::event::{
-    EventBatch, LossCause, PageEvent, PageEventKind, ProbeStop, RepairSource, SideEvent, SideKind,
-    Tags,
+    Budget, CountedPlace, EventBatch, LossCause, OrderCount, PageEvent, PageEventKind, ProbeStop,
+    RegionCount, RepairSource, SideEvent, SideKind, Tags, TypeOrderCount,
 };
 use fragscope_trace::frame::Frame;
 use fragscope_trace::gfp::Gfp;
@@ -67,6 +67,21 @@ fn snapshot() -> Snapshot {
     }
 }
 
+fn region_counts() -> Vec<RegionCount> {
+    let (migratetype, order, count) = (Migratetype::Movable, 0, 300);
+    let allocs = vec![
+        TypeOrderCount { migratetype, order, count },
+        TypeOrderCount { migratetype: Migratetype::Reclaimable, order: 3, count: 1 },
+    ];
+    let frees = vec![OrderCount { order: 0, count: 299 }, OrderCount { order: 18, count: 1 }];
+    let failed = TypeOrderCount { migratetype, order: 9, count: 2 };
+    vec![
+        RegionCount { place: CountedPlace::Region(4), allocs, frees: frees.clone() },
+        RegionCount { place: CountedPlace::Outside, allocs: vec![], frees },
+        RegionCount { place: CountedPlace::Failed, allocs: vec![failed], frees: vec![] },
+    ]
+}
+
 fn side_kinds() -> Vec<SideKind> {
     let range = PfnRange::new(Pfn(512), 1024);
     let source = RepairSource::Snapshot;
@@ -109,6 +124,8 @@ fn side_kinds() -> Vec<SideKind> {
             stopped: ProbeStop::LowMemory,
         },
         SideKind::Cgroup { id: 99, path: "/system.slice/build.service".into() },
+        SideKind::RegionCounts { since_ns: 15, regions: region_counts() },
+        SideKind::Shed { budget: Budget::CpuPermille, begin: true, limit: 30, found: 31 },
     ]
 }
 

@@ -60,6 +60,6 @@ fn a_cut_trace_says_so() {
     let bytes = crate::golden::trace();
     let cut = &bytes[..bytes.len() - 1];
     let info = TraceInfo::read(&mut TraceReader::new(cut).unwrap()).unwrap();
-    assert!(info.end.is_none() && info.events == 29);
+    assert!(info.end.is_none() && info.events == 31);
     assert!(info.truncated.is_some_and(|cut| cut.what.starts_with("end frame with ")));
 }

@@ -8,7 +8,7 @@ use fragscope_agent::live::{LiveAgent, LiveOptions};
 use fragscope_agent::snapshots;
 use fragscope_trace::event::EventBatch;
 use fragscope_trace::frame::Frame;
-use fragscope_trace::header::EndReason;
+use fragscope_trace::header::{EndReason, TraceMode};
 
 use super::source::{Arrival, Source};
 
@@ -30,9 +30,10 @@ impl Local {
     ///
     /// # Errors
     /// If that is impossible: rights or BPF are missing. The text says what to do.
-    pub fn start() -> Result<Local> {
-        let options =
+    pub fn start(mode: TraceMode) -> Result<Local> {
+        let mut options =
             LiveOptions { snapshot_every: Some(SNAPSHOT_EVERY), ..LiveOptions::default() };
+        options.tracer.mode = mode;
         let agent = LiveAgent::start(options, Some(snapshots::taker()?))?;
         Ok(Local { agent: Some(agent), is_stopping: false })
     }

@@ -126,7 +126,7 @@ struct Replay {
 impl Replay {
     /// Samples fall on whole seconds of the wall clock, as times are typed.
     fn new(header: &Header, settings: &Settings) -> Result<Replay, ReplayError> {
-        let mut tracks = Observatory::new(header, settings.starts.tracks(&header.machine))?;
+        let mut tracks = Observatory::new(header, settings.starts.tracks(header))?;
         tracks.watch_blocks();
         let second_ns = header.started_ns.saturating_sub(header.started_unix_ns % SECOND_NS);
         let every_ns = if settings.live { LIVE_SAMPLE_NS } else { RECORDED_SAMPLE_NS };
@@ -230,6 +230,8 @@ impl Worker {
         let since = self.epoch.elapsed();
         self.outbox.send(Update::Header(Arc::new(header.clone())))?;
         let left_out = self.settings.starts.left_out(&header.machine, available_bytes());
+        // Where there is nothing to replay nothing is left out of it.
+        let left_out = left_out.filter(|_| header.mode.is_full());
         self.outbox.send(Update::LeftOut(left_out))?;
         self.outbox.send(Update::Phase(Phase::WaitingForSnapshot { since }))?;
         Ok(())

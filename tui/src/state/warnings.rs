@@ -48,6 +48,7 @@ pub fn warnings(host: &Host) -> Vec<Warning> {
         list.extend(text.map(|text| Warning { severity, text }));
     };
     say(&mut list, Severity::Notable, host.fallback.clone());
+    say(&mut list, Severity::Reading, counted_only(host));
     if let Some(sample) = host.shown() {
         say(&mut list, Severity::Reading, building(host, sample));
         list.extend(lost(sample));
@@ -79,6 +80,19 @@ pub fn cause_name(cause: LossCause) -> &'static str {
         LossCause::BadRecord => "bad record",
         LossCause::SlowConsumer => "slow consumer",
     }
+}
+
+/// What a trace without events cannot say.
+pub const COUNT_MODE: &str = "count mode: pages used and free are estimates from counters since the \
+    last snapshot; there are no events, so no stock and spb tracks, no blame, and no pageblocks \
+    between snapshots";
+
+fn counted_only(host: &Host) -> Option<String> {
+    counts_only(host).then(|| COUNT_MODE.to_owned())
+}
+
+fn counts_only(host: &Host) -> bool {
+    host.header.as_ref().is_some_and(|header| !header.mode.is_full())
 }
 
 fn building(host: &Host, sample: &Sample) -> Option<String> {
@@ -136,6 +150,9 @@ fn rings_filling(sample: &Sample) -> Option<String> {
 }
 
 fn as_found(host: &Host) -> Option<String> {
+    if counts_only(host) {
+        return None;
+    }
     let first = host.history.oldest()?;
     let before = first.tracks.iter().find(|t| t.kind == TrackKind::Kernel)?;
     let tainted = before.totals.tainted_1g.min;
@@ -152,7 +169,7 @@ fn one_start(host: &Host, sample: &Sample) -> Option<String> {
 }
 
 fn other_kernel(host: &Host) -> Option<String> {
-    let machine = host.machine.as_ref()?;
+    let machine = host.machine.as_ref().filter(|_| !counts_only(host))?;
     let version = machine.kernel_version()?;
     (version != MODEL_VERSION).then(|| {
         format!(

@@ -20,7 +20,7 @@ use fragscope_replay::observe::{
 };
 use fragscope_trace::event::LossCause;
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::header::{Capability, End, EndReason, Header, Totals};
+use fragscope_trace::header::{Capability, End, EndReason, Header, Totals, TraceMode};
 use fragscope_trace::machine::{Cpu, Machine, Watermarks, Zone, ZoneKind};
 use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange, REGION_PAGES};
 use fragscope_trace::region::{RegionCensus, RegionTotals, regions_of};
@@ -82,6 +82,7 @@ pub(crate) fn header(machine: &Machine) -> Header {
             capability("fentry", false, "refused with EPERM"),
         ],
         command: None,
+        mode: TraceMode::Full,
     }
 }
 

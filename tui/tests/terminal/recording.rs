@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fragscope_trace::event::{EventBatch, PageEvent};
 use fragscope_trace::gfp::Gfp;
-use fragscope_trace::header::{End, EndReason, Header, Totals};
+use fragscope_trace::header::{End, EndReason, Header, Totals, TraceMode};
 use fragscope_trace::machine::{Cpu, Machine, Pageset, Watermarks, Zone, ZoneKind};
 use fragscope_trace::page::{Content, CpuId, Migratetype, Pfn, PfnRange, REGION_PAGES};
 use fragscope_trace::snapshot::{ChunkTime, PageRun, Snapshot, SnapshotRole, SnapshotSource};
@@ -26,6 +26,7 @@ pub(crate) fn write_open(path: &Path) -> TraceWriter<std::fs::File> {
         machine: machine.clone(),
         capabilities: Vec::new(),
         command: None,
+        mode: TraceMode::Full,
     };
     let file = std::fs::File::create(path).expect("a file");
     let mut writer = TraceWriter::new(file, &header).expect("written");

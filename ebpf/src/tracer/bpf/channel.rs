@@ -8,7 +8,7 @@ use aya_ebpf::maps::Array;
 use fragscope_ebpf::record::Record;
 use fragscope_ebpf::ring::{CHANNEL_RINGBUF, Header, PAGE_BYTES, PAGE_RECORDS, PAGE_RECORDS_SHIFT};
 
-use super::settings::{CHANNEL, RING_DATA_PAGES, RING_KINDS};
+use super::settings::{CHANNEL, COUNT_REGIONS, RING_DATA_PAGES, RING_KINDS};
 
 /// `BPF_F_MMAPABLE`.
 pub(super) const MMAPABLE: u32 = 1 << 10;
@@ -51,6 +51,21 @@ impl Ring {
     pub(super) fn count_bad(self) {
         // SAFETY: as above.
         unsafe { self.add(addr_of_mut!((*self.header).lost_bad)) };
+    }
+
+    /// Whether the reader wants events counted by region and not recorded.
+    #[inline(always)]
+    pub(super) fn is_shedding(self) -> bool {
+        // SAFETY: the header is a valid map element; the reader writes the word whole.
+        COUNT_REGIONS.load() != 0
+            && unsafe { addr_of!((*self.header).shedding).read_volatile() } != 0
+    }
+
+    /// Counts an event that was counted by region.
+    #[inline(always)]
+    pub(super) fn count_shed(self) {
+        // SAFETY: the header is a valid map element.
+        unsafe { self.add(addr_of_mut!((*self.header).shed)) };
     }
 
     /// Delivers `record`, or counts it as lost.
@@ -120,11 +135,12 @@ impl Ring {
 /// # Safety
 /// `at` is an aligned word of a map.
 #[inline(always)]
-pub(super) unsafe fn add_one(at: *mut u64) {
+pub(super) unsafe fn add_one<T: Copy + From<u8>>(at: *mut T) {
     // SAFETY: the caller's promise.
     unsafe {
-        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
-            at, 1,
+        core::intrinsics::atomic_xadd::<T, T, { core::intrinsics::AtomicOrdering::Relaxed }>(
+            at,
+            T::from(1),
         );
     }
 }

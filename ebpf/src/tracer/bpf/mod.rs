@@ -2,6 +2,7 @@
 
 mod channel;
 mod context;
+mod counts;
 mod functions;
 mod page;
 mod pagemap;

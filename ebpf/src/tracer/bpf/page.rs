@@ -22,7 +22,7 @@ use super::settings::{
     ALLOC_AT, FOLIO_ORDER_AT, FREE_AT, OWN_TGID, PAGE_STRUCT_BYTES, PAGE_STRUCT_SHIFT, PG_HEAD,
     VMEMMAP_BASE,
 };
-use super::{context, now_ns, pagemap, side};
+use super::{context, counts, now_ns, pagemap, side};
 
 /// The pfn of a struct page, `None` if it is outside the array.
 #[inline(always)]
@@ -49,24 +49,48 @@ fn bad_page<C: EbpfContext>(ctx: &C, ring: Ring, page: u64) {
     warn!(ctx, "page {:x} lies outside the array of struct pages", page);
 }
 
+/// The byte map is kept also while events are only counted: what is recorded afterwards needs it.
 #[inline(always)]
 fn on_alloc<C: StackIdContext>(ctx: &C, ring: Ring, pfn: u32, order: u32, gfp: u32) {
-    let time = now_ns();
     let own = is_own();
     if pfn != NO_PFN {
         let own_bit = if own { OWN } else { 0 };
-        pagemap::exchange(pfn, ALLOCATED | (order & ORDER_MASK) as u8 | own_bit);
+        let before = pagemap::exchange(pfn, ALLOCATED | (order & ORDER_MASK) as u8 | own_bit);
+        if before & ALLOCATED != 0 {
+            late_free(pfn, before);
+        }
     }
+    if ring.is_shedding() {
+        ring.count_shed();
+        counts::alloc(pfn, order, gfp);
+        return;
+    }
+    let time = now_ns();
     ring.push(Record::new(KIND_ALLOC, time, own, pfn, order, gfp));
     if pfn != NO_PFN {
         context::on_alloc(ctx, time, pfn, order, gfp);
     }
 }
 
+/// Delivers a free that no program saw, because what freed had interrupted the free program: the
+/// page is allocated again and was thought allocated all the time. That costs nothing until it
+/// happens; the price is that the free is told late.
+#[inline(always)]
+fn late_free(pfn: u32, state: u8) {
+    let order = u64::from(state) & u64::from(ORDER_MASK);
+    let words = [u64::from(pfn), order, u64::from(was_own(state)), 0, 0, 0, 0];
+    side::emit(SIDE_NESTED_FREE, now_ns(), words);
+}
+
 /// A free is the tracer's own if the allocation was, whoever frees.
 #[inline(always)]
 fn on_free(ring: Ring, pfn: u32, order: u32) {
     let own = was_own(pagemap::exchange(pfn, FREED | SEEN));
+    if ring.is_shedding() {
+        ring.count_shed();
+        counts::free(pfn, order);
+        return;
+    }
     ring.push(Record::new(KIND_FREE, now_ns(), own, pfn, order, 0));
 }
 
@@ -101,8 +125,9 @@ pub(crate) fn page_free(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Runs after `page_free` for each free, and catches what that one missed: a free in an interrupt
-/// that hit `page_free` at work does not run it again. Whether it ran stands in the byte map, page
+/// Runs after `page_free` for each free, and catches at once what that one missed and
+/// [`late_free`] would tell when the page is allocated again: a free in an interrupt that hit
+/// `page_free` at work does not run it again. Whether it ran stands in the byte map, page
 /// by page, so nothing is caught twice. It delivers by another way than `page_free`, whose ring is
 /// in an unknown state.
 #[raw_tracepoint(tracepoint = "mm_page_free")]

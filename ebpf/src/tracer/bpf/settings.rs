@@ -28,6 +28,15 @@ pub(super) static OWN_TGID: Global<u64> = Global::new(0);
 /// The host's `__GFP_MOVABLE`.
 #[unsafe(no_mangle)]
 pub(super) static GFP_MOVABLE: Global<u32> = Global::new(8);
+/// The host's `__GFP_RECLAIMABLE`.
+#[unsafe(no_mangle)]
+pub(super) static GFP_RECLAIMABLE: Global<u32> = Global::new(16);
+/// Regions whose events can be counted, 0 if none ever are.
+#[unsafe(no_mangle)]
+pub(super) static COUNT_REGIONS: Global<u32> = Global::new(0);
+/// Elements of counters for each CPU.
+#[unsafe(no_mangle)]
+pub(super) static COUNT_ELEMENTS: Global<u32> = Global::new(0);
 /// Contexts that one CPU may emit in [`super::context::WINDOW_NS`]; 0 turns them off.
 #[unsafe(no_mangle)]
 pub(super) static CONTEXT_BUDGET: Global<u64> = Global::new(0);

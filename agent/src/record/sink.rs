@@ -1,0 +1,493 @@
+//! Frames to bytes, and bytes to files that stay below a size.
+//!
+//! A frame is encoded before it is known which file takes it: where it would make the present one
+//! too large, its events are left out and counted. So that this is rare, a snapshot (or the end) is
+//! asked for in time: with it the file closes, and the next one begins. Each file is a trace by
+//! itself: a header, a snapshot, and the stacks and cgroups that events in it refer to.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use fragscope_agent::live::Control;
+use fragscope_agent::live::tally::Tally;
+use fragscope_trace::event::{EventBatch, LossCause, SideEvent, SideKind, TimeNs};
+use fragscope_trace::frame::Frame;
+use fragscope_trace::header::{End, EndReason, Header};
+use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
+use fragscope_trace::writer::{TraceWriter, WriteError};
+
+use super::output::{Target, Written};
+
+/// Bytes kept free for the last frames of a file.
+const END_BYTES: u64 = 16 << 10;
+/// A snapshot that was asked for and has not come in this time is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// Time that a closing snapshot may take.
+const CLOSING_MAX: Duration = Duration::from_secs(30);
+
+/// How large a file may become.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// So many bytes, every frame included.
+    pub(super) bytes: u64,
+    /// Whether another file follows.
+    pub(super) rotate: bool,
+}
+
+/// What the session should do for the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Nothing.
+    None,
+    /// A snapshot, with which the next file can begin.
+    Snapshot,
+    /// The end.
+    Stop,
+}
+
+impl Wish {
+    pub(super) fn tell(self, control: &Control) {
+        match self {
+            Wish::None => {}
+            Wish::Snapshot => control.snapshot(),
+            Wish::Stop => control.stop(EndReason::SizeLimit, Some(CLOSING_MAX)),
+        }
+    }
+}
+
+/// The file that is being written.
+#[derive(Debug, Default)]
+struct Part {
+    bytes: u64,
+    tally: Tally,
+    snapshot_bytes: u64,
+    /// When a snapshot or the end was asked for.
+    asked: Option<Instant>,
+}
+
+/// The writing thread's state. The encoder keeps its buffers, so that a long recording allocates no
+/// memory of its own.
+pub(super) struct Sink {
+    target: Target,
+    limit: Option<Limit>,
+    with_snapshot: bool,
+    encoder: Option<TraceWriter<Vec<u8>>>,
+    header: Option<Header>,
+    part: Part,
+    /// Stacks and cgroups told so far, where further files need them.
+    told: Vec<SideEvent>,
+    has_begun: bool,
+    /// Bytes and events in files that are closed.
+    closed: (u64, u64),
+    files: u64,
+    /// Events left out, and those of them that a trace has not told of yet.
+    left_out: u64,
+    untold: u64,
+    untold_since_ns: TimeNs,
+}
+
+impl Sink {
+    pub(super) fn new(target: Target, limit: Option<Limit>, with_snapshot: bool) -> Sink {
+        Sink {
+            target,
+            limit,
+            with_snapshot,
+            encoder: None,
+            header: None,
+            part: Part::default(),
+            told: Vec::new(),
+            has_begun: false,
+            closed: (0, 0),
+            files: 0,
+            left_out: 0,
+            untold: 0,
+            untold_since_ns: 0,
+        }
+    }
+
+    /// Whether the header, and the opening snapshot if there is to be one, are written.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Writes a frame.
+    pub(super) fn write(&mut self, frame: &Frame) -> Result<Wish, WriteError> {
+        match frame {
+            Frame::Header(header) => {
+                self.begin_file(header)?;
+                self.has_begun = !self.with_snapshot;
+            }
+            Frame::Snapshot(snapshot) => {
+                self.snapshot(snapshot)?;
+                self.has_begun = true;
+            }
+            Frame::Events(batch) => {
+                self.remember(batch);
+                self.events(batch)?;
+                // Events come first only if the opening snapshot failed.
+                self.has_begun = true;
+            }
+            Frame::End(end) => self.end(end)?,
+        }
+        Ok(self.wish())
+    }
+
+    /// What came of it all.
+    pub(super) fn written(&self, result: Result<(), WriteError>) -> Written {
+        Written {
+            bytes: self.closed.0 + self.part.bytes,
+            events: self.closed.1 + self.part.tally.totals.events,
+            left_out: self.left_out,
+            files: self.files,
+            result,
+        }
+    }
+
+    fn begin_file(&mut self, header: &Header) -> Result<(), WriteError> {
+        self.encoder = Some(TraceWriter::new(Vec::new(), header)?);
+        self.header = Some(header.clone());
+        self.part = Part::default();
+        self.files += 1;
+        self.put()
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Result<(), WriteError> {
+        let bytes = self.encode(|encoder| encoder.snapshot(snapshot))?;
+        let first = self.part.snapshot_bytes == 0;
+        self.part.snapshot_bytes = bytes;
+        if first {
+            self.check_limit()?;
+        }
+        if self.limit.is_some_and(|l| l.rotate) && self.part.asked.is_some() {
+            return self.go_on(snapshot);
+        }
+        if self.has_room() {
+            return self.put();
+        }
+        log::info!("a snapshot has no room in the file");
+        self.discard();
+        Ok(())
+    }
+
+    /// Ends the present file with `snapshot`, and begins the next with it.
+    fn go_on(&mut self, snapshot: &Snapshot) -> Result<(), WriteError> {
+        self.discard();
+        let mut snapshot = snapshot.clone();
+        snapshot.role = SnapshotRole::Closing;
+        self.encode(|encoder| encoder.snapshot(&snapshot))?;
+        let closing_snapshot = self.has_room();
+        if closing_snapshot {
+            self.put()?;
+        } else {
+            self.discard();
+        }
+        let next = self.target.next_path().unwrap_or_default();
+        let next = next.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let reason = EndReason::Continued { next };
+        let totals = self.part.tally.totals.clone();
+        self.put_end(&End { reason, time_ns: snapshot.begin_ns, closing_snapshot, totals })?;
+        self.target.go_on().map_err(|source| WriteError::Io { at: 0, source })?;
+        self.closed.0 += self.part.bytes;
+        self.closed.1 += self.part.tally.totals.events;
+        let Some(mut header) = self.header.take() else { return Ok(()) };
+        let later_ns = snapshot.begin_ns.saturating_sub(header.started_ns);
+        header.started_ns += later_ns;
+        header.started_unix_ns += later_ns;
+        header.machine.clone_from(&snapshot.machine);
+        self.begin_file(&header)?;
+        snapshot.role = SnapshotRole::Opening;
+        self.part.snapshot_bytes = self.encode(|encoder| encoder.snapshot(&snapshot))?;
+        self.put()?;
+        self.retell(snapshot.begin_ns)
+    }
+
+    /// What was told in files before, and what was left out of them.
+    fn retell(&mut self, now_ns: TimeNs) -> Result<(), WriteError> {
+        let mut batch = EventBatch::default();
+        for event in &self.told {
+            batch.push_side(SideEvent { time_ns: now_ns, ..event.clone() });
+        }
+        self.tell_left_out(now_ns, &mut batch);
+        self.events(&batch)
+    }
+
+    fn tell_left_out(&mut self, now_ns: TimeNs, batch: &mut EventBatch) {
+        let count = std::mem::take(&mut self.untold);
+        if count > 0 {
+            let (cause, since_ns) = (LossCause::RateLimit, self.untold_since_ns);
+            let kind = SideKind::Lost { cpu: None, cause, count, since_ns };
+            batch.push_side(SideEvent { time_ns: now_ns, cpu: None, kind });
+        }
+    }
+
+    fn remember(&mut self, batch: &EventBatch) {
+        if self.limit.is_some_and(|limit| limit.rotate) {
+            let is_told = |side: &&SideEvent| {
+                matches!(side.kind, SideKind::Stack { .. } | SideKind::Cgroup { .. })
+            };
+            self.told.extend(batch.sides.iter().map(|(_, side)| side).filter(is_told).cloned());
+        }
+    }
+
+    fn events(&mut self, batch: &EventBatch) -> Result<(), WriteError> {
+        self.encode(|encoder| encoder.events(batch))?;
+        if self.has_room() {
+            self.part.tally.add(&Tally::of(batch));
+            return self.put();
+        }
+        self.discard();
+        if self.untold == 0 {
+            self.untold_since_ns = batch.pages.first().map_or(0, |event| event.time_ns);
+        }
+        self.untold += batch.len() as u64;
+        self.left_out += batch.len() as u64;
+        Ok(())
+    }
+
+    /// The session's end. Where some of its events are in other files or in none, its totals are
+    /// not this file's.
+    fn end(&mut self, end: &End) -> Result<(), WriteError> {
+        let mut end = end.clone();
+        if self.files > 1 || self.left_out > 0 {
+            let mut batch = EventBatch::default();
+            self.tell_left_out(end.time_ns, &mut batch);
+            self.encode(|encoder| encoder.events(&batch))?;
+            self.part.tally.add(&Tally::of(&batch));
+            self.put()?;
+            end.totals = self.part.tally.totals.clone();
+        }
+        self.put_end(&end)
+    }
+
+    fn put_end(&mut self, end: &End) -> Result<(), WriteError> {
+        self.encode(|encoder| encoder.end(end))?;
+        self.put()
+    }
+
+    /// Encodes, and gives the bytes that wait to be put or discarded.
+    fn encode(
+        &mut self,
+        write: impl FnOnce(&mut TraceWriter<Vec<u8>>) -> Result<(), WriteError>,
+    ) -> Result<u64, WriteError> {
+        let Some(encoder) = &mut self.encoder else { return Ok(0) };
+        write(encoder)?;
+        Ok(encoder.get_mut().len() as u64)
+    }
+
+    /// Writes what is encoded.
+    fn put(&mut self) -> Result<(), WriteError> {
+        let Some(encoder) = &mut self.encoder else { return Ok(()) };
+        let at = self.closed.0 + self.part.bytes;
+        let buffer = encoder.get_mut();
+        self.target.write_all(buffer).map_err(|source| WriteError::Io { at, source })?;
+        self.part.bytes += buffer.len() as u64;
+        buffer.clear();
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.get_mut().clear();
+        }
+    }
+
+    /// Whether what is encoded leaves room for the end.
+    fn has_room(&mut self) -> bool {
+        let waiting = self.encoder.as_mut().map_or(0, |encoder| encoder.get_mut().len() as u64);
+        self.limit.is_none_or(|limit| self.part.bytes + waiting + END_BYTES <= limit.bytes)
+    }
+
+    /// Bytes from which on the end must come near: room for a snapshot twice the size of the last,
+    /// and a quarter for the events until it has come.
+    fn asking_at(limit: Limit, snapshot_bytes: u64) -> u64 {
+        (limit.bytes - limit.bytes / 4).saturating_sub(2 * snapshot_bytes + END_BYTES)
+    }
+
+    /// A file that had to be asked to close as soon as it began would hold nothing.
+    fn check_limit(&self) -> Result<(), WriteError> {
+        let Some(limit) = self.limit else { return Ok(()) };
+        let snapshot = self.part.snapshot_bytes;
+        if Sink::asking_at(limit, snapshot) > self.part.bytes + snapshot {
+            return Ok(());
+        }
+        let least = (4 * snapshot + self.part.bytes + END_BYTES) * 3 / 2;
+        let text = format!(
+            "a file of {} bytes is too small for this host, whose snapshots take {snapshot}: \
+             --max-size must be {least} or more",
+            limit.bytes
+        );
+        let source = io::Error::new(io::ErrorKind::FileTooLarge, text);
+        Err(WriteError::Io { at: self.part.bytes, source })
+    }
+
+    fn wish(&mut self) -> Wish {
+        let Some(limit) = self.limit else { return Wish::None };
+        let recently = self.part.asked.is_some_and(|at| !limit.rotate || at.elapsed() < ASK_AGAIN);
+        if recently || self.part.bytes < Sink::asking_at(limit, self.part.snapshot_bytes) {
+            return Wish::None;
+        }
+        self.part.asked = Some(Instant::now());
+        if limit.rotate { Wish::Snapshot } else { Wish::Stop }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+
+    use fragscope_agent::machine::read_machine;
+    use fragscope_trace::event::PageEvent;
+    use fragscope_trace::header::{Totals, TraceMode};
+    use fragscope_trace::page::{CpuId, Pfn};
+    use fragscope_trace::reader::TraceReader;
+    use fragscope_trace::snapshot::SnapshotSource;
+
+    use super::super::parts::Retention;
+    use super::*;
+
+    const LIMIT: u64 = 400_000;
+    const BATCH: u64 = 2000;
+
+    fn header() -> Header {
+        Header {
+            recorder: "test".into(),
+            started_unix_ns: 1_000_000,
+            started_ns: 500,
+            machine: read_machine().unwrap(),
+            capabilities: Vec::new(),
+            command: None,
+            mode: TraceMode::Full,
+        }
+    }
+
+    fn snapshot(role: SnapshotRole, begin_ns: TimeNs) -> Frame {
+        Frame::Snapshot(Box::new(Snapshot {
+            source: SnapshotSource::StructPages,
+            role,
+            begin_ns,
+            end_ns: begin_ns + 1,
+            machine: header().machine,
+            chunks: Vec::new(),
+            runs: Vec::new(),
+            pageblocks: Vec::new(),
+            lists: Vec::new(),
+            notes: Vec::new(),
+        }))
+    }
+
+    /// Events that don't compress, and a stack of their own.
+    fn batch(number: u64) -> EventBatch {
+        let mut batch = EventBatch::default();
+        let frames = vec![format!("function_{number}")];
+        let kind = SideKind::Stack { id: number as u32 + 1, frames };
+        batch.push_side(SideEvent { time_ns: number * BATCH, cpu: None, kind });
+        for i in number * BATCH..(number + 1) * BATCH {
+            let mixed = (i ^ 0x5851_f42d).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let pfn = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+            batch.pages.push(PageEvent::free(i, CpuId(0), Pfn(pfn), 0));
+        }
+        batch
+    }
+
+    fn end(time_ns: TimeNs) -> Frame {
+        let totals = Totals::default();
+        let reason = EndReason::Duration;
+        Frame::End(Box::new(End { reason, time_ns, closing_snapshot: false, totals }))
+    }
+
+    /// What a file has: times of its page events, stacks, snapshots, lost events, and its end.
+    #[derive(Default)]
+    struct Found {
+        times: Vec<TimeNs>,
+        stacks: Vec<u32>,
+        roles: Vec<SnapshotRole>,
+        lost: u64,
+        end: Option<End>,
+    }
+
+    fn read(path: &Path) -> Found {
+        assert!(std::fs::metadata(path).unwrap().len() <= LIMIT, "{}", path.display());
+        let mut reader = TraceReader::new(File::open(path).unwrap()).unwrap();
+        let mut found = Found::default();
+        while let Some(frame) = reader.next_frame().unwrap() {
+            match frame {
+                Frame::Header(_) => panic!("a second header"),
+                Frame::Snapshot(snapshot) => found.roles.push(snapshot.role),
+                Frame::Events(batch) => {
+                    found.times.extend(batch.pages.iter().map(|event| event.time_ns));
+                    for (_, side) in batch.sides {
+                        match side.kind {
+                            SideKind::Stack { id, .. } => found.stacks.push(id),
+                            SideKind::Lost { count, .. } => found.lost += count,
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                }
+                Frame::End(end) => found.end = Some(*end),
+            }
+        }
+        found
+    }
+
+    fn begin(target: Target, rotate: bool) -> Sink {
+        let mut sink = Sink::new(target, Some(Limit { bytes: LIMIT, rotate }), true);
+        assert_eq!(sink.write(&Frame::Header(Box::new(header()))).unwrap(), Wish::None);
+        assert!(!sink.has_begun());
+        assert_eq!(sink.write(&snapshot(SnapshotRole::Opening, 500)).unwrap(), Wish::None);
+        assert!(sink.has_begun());
+        sink
+    }
+
+    #[test]
+    fn files_follow_each_other_and_each_is_a_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.fst");
+        let mut sink = begin(Target::rotating(&path, Retention::default()), true);
+        for number in 0..300 {
+            if sink.write(&Frame::Events(batch(number))).unwrap() == Wish::Snapshot {
+                // It takes a while.
+                let taken = snapshot(SnapshotRole::Interval, (number + 1) * BATCH);
+                assert_eq!(sink.write(&taken).unwrap(), Wish::None);
+            }
+        }
+        sink.write(&end(300 * BATCH)).unwrap();
+        let written = sink.written(Ok(()));
+        assert!(written.files > 3 && written.left_out == 0, "{written:?}");
+        let mut times = Vec::new();
+        for number in 1..=written.files {
+            let found = read(&dir.path().join(format!("a.{number:04}.fst")));
+            let told = found.times.last().unwrap() / BATCH + 1;
+            assert_eq!(found.stacks, (1..=told as u32).collect::<Vec<_>>(), "file {number}");
+            assert_eq!(found.roles.first(), Some(&SnapshotRole::Opening));
+            let end = found.end.unwrap();
+            let next = format!("a.{:04}.fst", number + 1);
+            let last = number == written.files;
+            let reason = if last { EndReason::Duration } else { EndReason::Continued { next } };
+            assert_eq!((end.reason, end.closing_snapshot), (reason, !last));
+            assert_eq!(end.totals.events as usize, found.times.len() + found.stacks.len());
+            times.extend(found.times);
+        }
+        assert_eq!(times, (0..300 * BATCH).collect::<Vec<_>>());
+        assert!(!dir.path().join(format!("a.{:04}.fst", written.files + 1)).exists());
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_out_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.fst");
+        let mut sink = begin(Target::single(&path), false);
+        let wishes: Vec<Wish> =
+            (0..300).map(|n| sink.write(&Frame::Events(batch(n))).unwrap()).collect();
+        assert_eq!(wishes.iter().filter(|wish| **wish == Wish::Stop).count(), 1);
+        sink.write(&end(300 * BATCH)).unwrap();
+        let written = sink.written(Ok(()));
+        let found = read(&path);
+        assert!(written.left_out > 0);
+        assert_eq!(written.left_out + written.events, 300 * (BATCH + 1) + 1);
+        assert_eq!(found.lost, written.left_out);
+        let totals = found.end.unwrap().totals;
+        assert_eq!(totals.lost[&LossCause::RateLimit], written.left_out);
+        assert_eq!(totals.events, written.events);
+    }
+}
