@@ -30,8 +30,22 @@ fn a_storm_is_counted_and_not_recorded() {
     let Some(_turn) = turn() else { return };
     let (_dir, path) = trace_path();
     let mut command = agent();
-    command.args(["record", "--json", "--mode", "count", "--count-every", "200ms", "--output"]);
-    storm_command(command.arg(&path), "count::storm_for_counters", STORM.0, STORM.1);
+    command.args([
+        "record",
+        "--json",
+        "--close-timeout",
+        "60s",
+        "--mode",
+        "count",
+        "--count-every",
+        "200ms",
+    ]);
+    storm_command(
+        command.arg("--output").arg(&path),
+        "count::storm_for_counters",
+        STORM.0,
+        STORM.1,
+    );
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
