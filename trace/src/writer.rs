@@ -18,7 +18,7 @@ use crate::header::{End, Header};
 use crate::rules;
 use crate::snapshot::Snapshot;
 
-/// zstd level that [`TraceWriter::new`] uses. Beside level 1 it saves 2 to 3 % of the bytes and takes
+/// zstd level that [`TraceWriter::new`] uses. Beside level 1 it saves 1 to 3 % of the bytes and takes
 /// 40 % more time.
 pub const DEFAULT_LEVEL: i32 = 3;
 

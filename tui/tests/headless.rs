@@ -140,7 +140,7 @@ fn count_mode_has_the_kernels_track_alone_and_says_so() {
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert!(json["note"].as_str().is_some_and(|n| n.contains("count mode")), "{json}");
         assert_eq!(json["tracks"].as_array().map(Vec::len), Some(1), "{json}");
-        json["tracks"][0]["free_pages"].as_u64().expect("a number")
+        json["tracks"][0]["free_pages"]["max"].as_u64().expect("a number")
     };
     assert_eq!(free(0) - free(1000), 1000);
     let (path, svg) = (counted(&dir, 5), dir.path().join("counted.svg"));

@@ -232,8 +232,9 @@ impl Sink {
     fn events(&mut self, batch: &EventBatch) -> Result<(), WriteError> {
         self.encode(|encoder| encoder.events(batch))?;
         if self.has_room() {
+            self.put()?;
             self.part.tally.add(&Tally::of(batch));
-            return self.put();
+            return Ok(());
         }
         self.discard();
         if self.untold == 0 {
@@ -252,8 +253,8 @@ impl Sink {
             let mut batch = EventBatch::default();
             self.tell_left_out(end.time_ns, &mut batch);
             self.encode(|encoder| encoder.events(&batch))?;
-            self.part.tally.add(&Tally::of(&batch));
             self.put()?;
+            self.part.tally.add(&Tally::of(&batch));
             end.totals = self.part.tally.totals.clone();
         }
         self.put_end(&end)

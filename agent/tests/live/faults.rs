@@ -72,7 +72,7 @@ fn a_full_disk_ends_the_recording_and_every_event_is_accounted_for() {
     let (events, cut) = events_of(&kept);
     assert!(cut.is_some() && events > 0);
     assert!(text.contains(&format!("which holds {events} events")), "{text}");
-    assert!(text.ends_with("done\n"), "the command was not let go on: {text}");
+    assert!(text.lines().any(|line| line == "done"), "the command was not let go on: {text}");
 }
 
 #[test]
