@@ -30,6 +30,33 @@ pub enum RegionState {
     Free,
 }
 
+impl RegionState {
+    /// All states.
+    pub const ALL: [RegionState; 7] = [
+        RegionState::Absent,
+        RegionState::Partial,
+        RegionState::Hugetlb,
+        RegionState::Tainted,
+        RegionState::Unknown,
+        RegionState::Evacuable,
+        RegionState::Free,
+    ];
+
+    /// Its name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            RegionState::Absent => "absent",
+            RegionState::Partial => "partial",
+            RegionState::Hugetlb => "hugetlb",
+            RegionState::Tainted => "tainted",
+            RegionState::Unknown => "unknown",
+            RegionState::Evacuable => "evacuable",
+            RegionState::Free => "free",
+        }
+    }
+}
+
 /// Pages of one region by content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionCensus {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use aya::programs::{FEntry, FExit, ProgramError};
 use aya::{Btf, Ebpf};
+use fragscope_trace::causes;
 use fragscope_trace::header::Capability;
 
 use super::programs::Link;
@@ -51,13 +52,14 @@ const FUNCTION_PROGRAMS: [FunctionSpec; 2] = [
 
 /// Loads and attaches what the kernel admits, and says of each what became of it.
 pub(super) fn attach(ebpf: &mut Ebpf) -> (Vec<Link>, Vec<Capability>) {
-    let types = if Path::new(KERNEL_BTF).exists() { Btf::from_sys_fs().ok() } else { None };
+    let types = match Path::new(KERNEL_BTF).exists() {
+        true => Btf::from_sys_fs().map_err(|error| causes::in_one_line(&error)),
+        false => Err("this kernel shows no BTF".to_owned()),
+    };
     let (mut links, mut capabilities) = (Vec::new(), Vec::new());
     for spec in &FUNCTION_PROGRAMS {
-        let attached = match &types {
-            Some(types) => spec.attach(types, ebpf),
-            None => Err("this kernel shows no BTF".to_owned()),
-        };
+        let attached = types.as_ref().map_err(Clone::clone);
+        let attached = attached.and_then(|types| spec.attach(types, ebpf));
         let (found, link) = match attached {
             Ok((function, link)) => (Ok(function), Some(link)),
             Err(error) => (Err(error), None),
@@ -75,7 +77,7 @@ impl FunctionSpec {
         for function in self.functions {
             match self.attach_to(function, types, ebpf) {
                 Ok(link) => return Ok((function, link)),
-                Err(error) => last = in_one_line(&error),
+                Err(error) => last = kernels_answer(&error),
             }
         }
         Err(last)
@@ -126,8 +128,8 @@ impl FunctionSpec {
     }
 }
 
-/// The kernel's answer, and the last that the verifier said, if it said anything.
-fn in_one_line(error: &ProgramError) -> String {
+/// What the kernel said, and the last that its verifier said, if anything.
+fn kernels_answer(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();

@@ -270,11 +270,13 @@ impl Director {
         let Some(scanner) = &mut self.scanner else { return };
         let number = scanner.request(Look::Growth);
         match self.await_look(number, GROWTH_TIMEOUT) {
-            Some(Ok(Seen::Grown(ranges))) => {
-                let zones = read_zones().unwrap_or_default();
-                let grown = self.state.presence.found(&ranges, zones);
-                self.send_sides(grown, now_ns());
-            }
+            Some(Ok(Seen::Grown(ranges))) => match read_zones() {
+                Ok(zones) => {
+                    let grown = self.state.presence.found(&ranges, zones);
+                    self.send_sides(grown, now_ns());
+                }
+                Err(error) => log::warn!("where memory has grown is not known: {error}"),
+            },
             Some(Err(error)) => log::warn!("where memory has grown is not known: {error}"),
             Some(Ok(Seen::Snapshot(_))) | None => {}
         }

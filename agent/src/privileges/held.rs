@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 const PATHS: [&str; 4] =
     ["/proc/kpageflags", "/proc/pagetypeinfo", "/proc/iomem", "/proc/kallsyms"];
@@ -49,10 +49,17 @@ pub fn open(path: &str) -> io::Result<Arc<File>> {
 
 /// All of the file at `path`, held or not.
 ///
+/// One thread at a time reads a held file: the kernel makes up the text of such a file as it is
+/// read, and for an offset other than where the last read ended it begins again from the first
+/// line. Two threads that take turns would do so for each page of it (over 30 s of CPU
+/// for `/proc/kallsyms`).
+///
 /// # Errors
 /// As of [`std::fs::read`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    static TURN: Mutex<()> = Mutex::new(());
     let Some(file) = find(path) else { return std::fs::read(path) };
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut bytes = Vec::new();
     loop {
         let begin = bytes.len();
@@ -75,12 +82,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_held_file_reads_as_the_file_does() {
+    fn a_held_file_reads_as_the_file_does_to_several_at_once() {
         hold();
         for path in ["/proc/iomem", "/proc/kallsyms"].map(Path::new) {
             assert!(find(path).is_some());
-            let (first, again) = (read(path).unwrap(), read(path).unwrap());
-            assert!(first == again && first == std::fs::read(path).unwrap(), "{path:?}");
+            let expected = std::fs::read(path).unwrap();
+            let alike = || (0..2).all(|_| read(path).unwrap() == expected);
+            std::thread::scope(|scope| {
+                for reader in [scope.spawn(alike), scope.spawn(alike)] {
+                    assert!(reader.join().unwrap(), "{path:?}");
+                }
+            });
         }
         assert!(find(Path::new("/proc/meminfo")).is_none());
     }

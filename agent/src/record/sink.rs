@@ -59,6 +59,8 @@ impl Wish {
 #[derive(Debug, Default)]
 struct Part {
     bytes: u64,
+    events: u64,
+    /// Counted only where there is a limit: else the session's own totals are the file's.
     tally: Tally,
     snapshot_bytes: u64,
     /// When a snapshot or the end was asked for.
@@ -136,7 +138,7 @@ impl Sink {
     pub(super) fn written(&self, result: Result<(), WriteError>) -> Written {
         Written {
             bytes: self.closed.0 + self.part.bytes,
-            events: self.closed.1 + self.part.tally.totals.events,
+            events: self.closed.1 + self.part.events,
             left_out: self.left_out,
             files: self.files,
             result,
@@ -188,7 +190,7 @@ impl Sink {
         self.put_end(&End { reason, time_ns: snapshot.begin_ns, closing_snapshot, totals })?;
         self.target.go_on().map_err(|source| WriteError::Io { at: 0, source })?;
         self.closed.0 += self.part.bytes;
-        self.closed.1 += self.part.tally.totals.events;
+        self.closed.1 += self.part.events;
         let Some(mut header) = self.header.take() else { return Ok(()) };
         let later_ns = snapshot.begin_ns.saturating_sub(header.started_ns);
         header.started_ns += later_ns;
@@ -232,9 +234,7 @@ impl Sink {
     fn events(&mut self, batch: &EventBatch) -> Result<(), WriteError> {
         self.encode(|encoder| encoder.events(batch))?;
         if self.has_room() {
-            self.put()?;
-            self.part.tally.add(&Tally::of(batch));
-            return Ok(());
+            return self.put_events(batch);
         }
         self.discard();
         if self.untold == 0 {
@@ -253,11 +253,20 @@ impl Sink {
             let mut batch = EventBatch::default();
             self.tell_left_out(end.time_ns, &mut batch);
             self.encode(|encoder| encoder.events(&batch))?;
-            self.put()?;
-            self.part.tally.add(&Tally::of(&batch));
+            self.put_events(&batch)?;
             end.totals = self.part.tally.totals.clone();
         }
         self.put_end(&end)
+    }
+
+    /// Writes what is encoded, which is `batch`.
+    fn put_events(&mut self, batch: &EventBatch) -> Result<(), WriteError> {
+        self.put()?;
+        self.part.events += batch.len() as u64;
+        if self.limit.is_some() {
+            self.part.tally.add(&Tally::of(batch));
+        }
+        Ok(())
     }
 
     fn put_end(&mut self, end: &End) -> Result<(), WriteError> {

@@ -73,17 +73,6 @@ struct LostOnCpu {
 const EMITTED_NAMES: [PageEventKindName; 5] =
     ["alloc", "free", "lru_insertion", "zone_locked", "pcpu_drain"];
 
-fn name(kind: PageEventKind) -> PageEventKindName {
-    match kind {
-        PageEventKind::Alloc => "alloc",
-        PageEventKind::Free => "free",
-        PageEventKind::AllocFailed => "alloc_failed",
-        PageEventKind::LruInsertion => "lru_insertion",
-        PageEventKind::ZoneLocked => "zone_locked",
-        PageEventKind::PcpuDrain => "pcpu_drain",
-    }
-}
-
 impl Summary {
     pub(super) fn new(
         header: &Header,
@@ -129,7 +118,7 @@ impl Summary {
             emitted: EMITTED_NAMES.into_iter().zip(report.collector.emitted.clone()).collect(),
             delivered: PageEventKind::ALL
                 .into_iter()
-                .map(|kind| (name(kind), report.delivered[kind as usize]))
+                .map(|kind| (kind.name(), report.delivered[kind as usize]))
                 .collect(),
             command_status,
             probe_1g: probed.and_then(|result| result.as_ref().ok()).cloned(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fragscope_trace::event::{EventBatch, LossCause, PageEventKind, SideKind, Tags};
+use fragscope_agent::live::tally::Tally;
+use fragscope_trace::event::{EventBatch, SideKind};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::Header;
 use fragscope_trace::machine::Zone;
@@ -19,11 +20,8 @@ pub(crate) struct Figures(Mutex<Known>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) header: Option<Header>,
-    /// Page events by [`PageEventKind`].
-    pub(crate) events: [u64; PageEventKind::ALL.len()],
-    /// Of these, those that the agent itself caused.
-    pub(crate) own_events: u64,
-    pub(crate) lost: BTreeMap<LossCause, u64>,
+    /// Events passed on.
+    pub(crate) tally: Tally,
     pub(crate) cpu_ns: u64,
     pub(crate) rss_bytes: u64,
     pub(crate) ring_peak_permille: u32,
@@ -96,10 +94,7 @@ fn of_zone(zone: &Zone) -> ZoneFigures {
 
 impl Known {
     fn events(&mut self, batch: &EventBatch) {
-        for event in &batch.pages {
-            self.events[event.kind() as usize] += 1;
-            self.own_events += u64::from(event.tags().contains(Tags::OWN));
-        }
+        self.tally.add(&Tally::of(batch));
         for (_, side) in &batch.sides {
             self.side(&side.kind);
         }
@@ -107,7 +102,6 @@ impl Known {
 
     fn side(&mut self, kind: &SideKind) {
         match kind {
-            SideKind::Lost { cause, count, .. } => *self.lost.entry(*cause).or_default() += count,
             SideKind::Cost { cpu_ns, rss_bytes, ring_peak_permille } => {
                 self.cpu_ns += cpu_ns;
                 self.rss_bytes = *rss_bytes;

@@ -220,7 +220,7 @@ impl Hub {
 /// One line on how it goes.
 pub(super) fn status(census: &Census, figures: &Figures) -> String {
     let known = figures.read();
-    let lost: u64 = known.lost.values().sum();
+    let lost = known.tally.totals.lost_events();
     let clients = census.connected();
     match known.totals {
         Some(totals) => format!(

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use fragscope_agent::live::tally::Tally;
 use fragscope_trace::event::{LossCause, PageEventKind};
 use fragscope_trace::region::{Bounds, RegionState};
 use prometheus_client::collector::Collector;
@@ -71,9 +72,9 @@ fn memory(out: &mut Out<'_, '_>, known: &Known) -> fmt::Result {
     out.gauges("pcp_pages", "Free pages in per-CPU lists, each second", &of(|z| z.pcp_pages))?;
     let regions: Vec<Sample<'_>> = zones()
         .flat_map(|(node, zone)| {
-            STATES.map(|(state, name)| {
+            RegionState::ALL.map(|state| {
                 let mut labels = place(node, zone.name);
-                labels.push(("state", name));
+                labels.push(("state", state.name()));
                 (labels, zone.regions.get(&state).copied().unwrap_or(0) as f64)
             })
         })
@@ -97,13 +98,16 @@ fn memory(out: &mut Out<'_, '_>, known: &Known) -> fmt::Result {
 }
 
 fn events(out: &mut Out<'_, '_>, known: &Known) -> fmt::Result {
-    let of =
-        |kind: PageEventKind| (vec![("kind", event(kind))], known.events[kind as usize] as f64);
+    let Tally { totals, by_kind } = &known.tally;
+    let of = |kind: PageEventKind| (vec![("kind", kind.name())], by_kind[kind as usize] as f64);
     out.counter("events", "Page events, passed on or not", &PageEventKind::ALL.map(of))?;
-    let own = known.own_events as f64;
+    let own = totals.own_events as f64;
     out.counter("own_events", "Page events that the agent itself caused", &[(vec![], own)])?;
-    let lost = CAUSES.map(|(cause, name)| {
-        (vec![("cause", name)], known.lost.get(&cause).copied().unwrap_or(0) as f64)
+    let counted = [("alloc", totals.counted_allocs), ("free", totals.counted_frees)];
+    let counted = counted.map(|(kind, count)| (vec![("kind", kind)], count as f64));
+    out.counter("counted_events", "Page events counted instead of recorded", &counted)?;
+    let lost = LossCause::ALL.map(|cause| {
+        (vec![("cause", cause.name())], totals.lost.get(&cause).copied().unwrap_or(0) as f64)
     });
     out.counter("lost_events", "Events that did not reach the trace", &lost)
 }
@@ -131,38 +135,6 @@ fn clients(out: &mut Out<'_, '_>, census: &Census) -> fmt::Result {
 fn between(bounds: Bounds) -> [Sample<'static>; 2] {
     let of = |name, value: u64| (vec![("bound", name)], value as f64);
     [of("min", bounds.min), of("max", bounds.max)]
-}
-
-/// States with their names.
-const STATES: [(RegionState, &str); 7] = [
-    (RegionState::Absent, "absent"),
-    (RegionState::Partial, "partial"),
-    (RegionState::Hugetlb, "hugetlb"),
-    (RegionState::Tainted, "tainted"),
-    (RegionState::Unknown, "unknown"),
-    (RegionState::Evacuable, "evacuable"),
-    (RegionState::Free, "free"),
-];
-
-/// Causes of loss with their names.
-const CAUSES: [(LossCause, &str); 6] = [
-    (LossCause::RingFull, "ring_full"),
-    (LossCause::Reentry, "reentry"),
-    (LossCause::RateLimit, "rate_limit"),
-    (LossCause::NoRing, "no_ring"),
-    (LossCause::BadRecord, "bad_record"),
-    (LossCause::SlowConsumer, "slow_consumer"),
-];
-
-fn event(kind: PageEventKind) -> &'static str {
-    match kind {
-        PageEventKind::Alloc => "alloc",
-        PageEventKind::Free => "free",
-        PageEventKind::AllocFailed => "alloc_failed",
-        PageEventKind::LruInsertion => "lru_insertion",
-        PageEventKind::ZoneLocked => "zone_locked",
-        PageEventKind::PcpuDrain => "pcpu_drain",
-    }
 }
 
 /// Where figures are written.

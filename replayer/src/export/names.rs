@@ -37,15 +37,26 @@ macro_rules! named {
     )*};
 }
 
+/// For types of the trace that know all their values and their names.
+macro_rules! named_by_the_trace {
+    ($($type:ident),*) => {$(
+        impl Named for $type {
+            const NAMES: &'static [(Self, &'static str)] = &{
+                let mut names = [($type::ALL[0], ""); $type::ALL.len()];
+                let mut i = 0;
+                while i < names.len() {
+                    names[i] = ($type::ALL[i], $type::ALL[i].name());
+                    i += 1;
+                }
+                names
+            };
+        }
+    )*};
+}
+
+named_by_the_trace!(PageEventKind, RegionState);
+
 named! {
-    PageEventKind {
-        Alloc = "alloc",
-        Free = "free",
-        AllocFailed = "alloc_failed",
-        LruInsertion = "lru_insertion",
-        ZoneLocked = "zone_locked",
-        PcpuDrain = "pcpu_drain",
-    }
     Migratetype {
         Unmovable = "unmovable",
         Movable = "movable",
@@ -73,15 +84,6 @@ named! {
         Isolated = "isolated",
         Offline = "offline",
         Unknown = "unknown",
-    }
-    RegionState {
-        Absent = "absent",
-        Partial = "partial",
-        Hugetlb = "hugetlb",
-        Tainted = "tainted",
-        Unknown = "unknown",
-        Evacuable = "evacuable",
-        Free = "free",
     }
     SnapshotSource {
         StructPages = "struct_pages",
@@ -143,7 +145,7 @@ mod tests {
         spelled_as_in_json::<PageEventKind>(PageEventKind::ALL.len());
         spelled_as_in_json::<Migratetype>(Migratetype::COUNT);
         spelled_as_in_json::<Content>(Content::COUNT);
-        spelled_as_in_json::<RegionState>(7);
+        spelled_as_in_json::<RegionState>(RegionState::ALL.len());
         spelled_as_in_json::<SnapshotSource>(4);
         spelled_as_in_json::<SnapshotRole>(4);
     }

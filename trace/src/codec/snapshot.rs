@@ -172,14 +172,15 @@ fn take_runs(input: &mut Input<'_>) -> Result<Vec<PageRun>, DecodeError> {
     let contents = input.take("contents", len)?;
     let orders = input.take("orders", len)?;
     let ranges = take_ranges(input, len)?;
-    let run = |((range, content), packed): ((PfnRange, &u8), &u8)| {
+    let mut runs = Vec::with_capacity(len);
+    for ((range, content), packed) in ranges.into_iter().zip(contents).zip(orders) {
         let (order, migratetype) = unpack_order(*packed)?;
         let content = Content::from_index(usize::from(*content))
             .ok_or_else(|| DecodeError::value("content", format!("no content is {content}")))?;
         let pages = range.end.0.wrapping_sub(range.start.0);
-        Ok(PageRun { start: range.start, pages, content, order, migratetype })
-    };
-    ranges.into_iter().zip(contents).zip(orders).map(run).collect()
+        runs.push(PageRun { start: range.start, pages, content, order, migratetype });
+    }
+    Ok(runs)
 }
 
 fn pack_order(order: u8, migratetype: Migratetype) -> u8 {
