@@ -187,6 +187,10 @@ pub(crate) struct RecordArgs {
     /// Take a snapshot at this interval, too; 1m in count mode if not said
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) snapshot_every: Option<Duration>,
+    /// Time that each snapshot but the closing one may take; 30s and 250ms per GiB of memory if not
+    /// said
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) snapshot_timeout: Option<Duration>,
     /// After the closing snapshot, ask the kernel for as many 1 GiB pages as it gives, as
     /// `probe-1g` does, and put what came of it into the trace
     #[arg(long)]

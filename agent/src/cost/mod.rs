@@ -214,7 +214,7 @@ fn report(base: Vec<f64>, tallies: BTreeMap<Way, Tally>, events: u64) -> CostRep
 }
 
 /// Storms before, and after, and half of those with a way at work.
-const STORMS: u32 = 2;
+const STORMS: u32 = 24;
 
 /// CPU time in ns of the fastest of some storms.
 fn fastest(bytes: usize) -> io::Result<u64> {

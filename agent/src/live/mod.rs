@@ -42,6 +42,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use fragscope_trace::event::{PageEvent, SideKind};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::{EndReason, Header, TraceMode};
+use fragscope_trace::page::REGION_PAGES;
 use thiserror::Error;
 
 use self::budget::{Budgets, COUNT_EVERY, divide_memory};
@@ -62,6 +63,16 @@ const FRAMES_WAITING: usize = 4;
 /// Priority of the draining thread, as a nice value: it must run before a ring is full.
 const COLLECTOR_NICE: i32 = -10;
 
+/// What a snapshot may take of any host, and more for each GiB: several times what it takes a quiet
+/// one (25 ms per GiB on 6.18).
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+const SNAPSHOT_TIMEOUT_PER_GIB: Duration = Duration::from_millis(250);
+
+fn snapshot_timeout(managed_pages: u64) -> Duration {
+    let gib = u32::try_from(managed_pages.div_ceil(REGION_PAGES)).unwrap_or(u32::MAX);
+    SNAPSHOT_TIMEOUT + SNAPSHOT_TIMEOUT_PER_GIB.saturating_mul(gib)
+}
+
 /// How a session runs.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
@@ -73,8 +84,9 @@ pub struct LiveOptions {
     pub queue_events: usize,
     /// Time between snapshots in the middle; none are taken without.
     pub snapshot_every: Option<Duration>,
-    /// Time that a snapshot may take.
-    pub snapshot_timeout: Duration,
+    /// Time that each snapshot but the closing one may take; if not said, it goes by the host's
+    /// memory.
+    pub snapshot_timeout: Option<Duration>,
     /// The command being recorded, for the header. Left out unless names are kept.
     pub command: Option<Vec<String>>,
     /// What is said of the names of processes and cgroups.
@@ -96,7 +108,7 @@ impl Default for LiveOptions {
             flush: Duration::from_millis(50),
             queue_events: 2 << 20,
             snapshot_every: None,
-            snapshot_timeout: Duration::from_secs(30),
+            snapshot_timeout: None,
             command: None,
             names: Names::Keep,
             sandbox: None,
@@ -195,7 +207,9 @@ impl LiveAgent {
             scanner,
             page_map,
             snapshot_every: options.snapshot_every,
-            snapshot_timeout: options.snapshot_timeout,
+            snapshot_timeout: options
+                .snapshot_timeout
+                .unwrap_or_else(|| snapshot_timeout(header.machine.managed_pages())),
             state: State::default(),
         };
         spawn("collector", Some(COLLECTOR_NICE), sandbox, move || collector.run())?;

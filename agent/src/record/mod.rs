@@ -57,6 +57,7 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     let unasked = args.live.snapshot_every_unasked();
     let options = LiveOptions {
         flush: FLUSH,
+        snapshot_timeout: args.snapshot_timeout,
         snapshot_every: args.snapshot_every.or_else(|| unasked.filter(|_| !args.no_snapshot)),
         command: (!command.is_empty()).then_some(command),
         names: args.guard.names()?,

@@ -1,7 +1,9 @@
 //! What must hold on every version.
 
-use fragscope_trace::event::{PageEventKind, SideKind};
-use fragscope_trace::page::{REGION_ORDER, REGION_PAGES};
+use std::collections::HashSet;
+
+use fragscope_trace::event::{PageEvent, PageEventKind, SideKind, TimeNs};
+use fragscope_trace::page::{PfnRange, REGION_ORDER, REGION_PAGES};
 
 use crate::documented;
 use crate::qemu::Results;
@@ -42,16 +44,35 @@ fn check_gigantic(recording: &Recording, results: &Results, series: &str) {
     recording.check(series);
     let granted: usize = results.text("gigantic.err").trim().parse().expect("a number");
     println!("  {granted} pages of 1 GiB");
-    let whole = recording.count(|kind| {
-        matches!(kind, SideKind::ContigTest { range, stopped_at }
-            if range.pages() == REGION_PAGES && *stopped_at >= range.end)
-    });
-    assert_eq!(whole, granted, "contiguous allocations");
-    let is_gigantic = |kind| {
-        let is_it =
-            |e: &&fragscope_trace::event::PageEvent| e.kind() == kind && e.order() == REGION_ORDER;
-        recording.pages.iter().filter(is_it).count()
-    };
-    assert_eq!(is_gigantic(PageEventKind::Free), granted);
+    let whole: Vec<(TimeNs, PfnRange)> = recording
+        .sides
+        .iter()
+        .filter_map(|side| match side.kind {
+            SideKind::ContigTest { range, stopped_at } => {
+                let is_it = range.pages() == REGION_PAGES && stopped_at >= range.end;
+                is_it.then_some((side.time_ns, range))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(whole.len(), granted, "contiguous allocations");
+    for (since, range) in whole {
+        check_gigantic_free(recording, since, range, series);
+    }
     recording.check_differences();
+}
+
+/// Since Linux 6.12 such a page is freed as one, before page by page.
+fn check_gigantic_free(recording: &Recording, since: TimeNs, range: PfnRange, series: &str) {
+    let mut freed = HashSet::new();
+    let mut is_first_free = |e: &&PageEvent| {
+        e.kind() == PageEventKind::Free
+            && e.time_ns > since
+            && range.contains(e.pfn)
+            && freed.insert(e.pfn)
+    };
+    let frees: Vec<_> = recording.pages.iter().filter(|e| is_first_free(e)).collect();
+    assert_eq!(frees.iter().map(|free| free.pages()).sum::<u64>(), REGION_PAGES, "{range:?}");
+    let order = if series == "6.1" { 0 } else { REGION_ORDER };
+    assert!(frees.iter().all(|free| free.order() == order), "not all of order {order}");
 }

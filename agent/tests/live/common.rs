@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, ChildStdout, Command, Output};
 
 use fragscope_agent::bpf::memory::touch_fresh_pages;
 use fragscope_agent::bpf::rights::missing_capabilities;
@@ -79,6 +79,15 @@ pub(crate) struct Guarded(Option<Child>);
 impl Guarded {
     pub(crate) fn start(command: &mut Command) -> Guarded {
         Guarded(Some(command.spawn().unwrap()))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    /// Its standard output, which is a pipe.
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
+        self.0.as_mut().unwrap().stdout.take().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

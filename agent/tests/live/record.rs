@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{Guarded, Trace, agent, storm, storm_command, trace_path, turn};
 use fragscope_trace::event::PageEventKind;
 use fragscope_trace::header::EndReason;
 use fragscope_trace::snapshot::SnapshotRole;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 const STORM_PAGES: u64 = 12 * (256 << 8);
@@ -135,10 +135,10 @@ fn a_command_that_cannot_run_is_one_clear_error() {
 }
 
 /// Records for ever, and is given time to begin.
-fn endless(path: &Path, more: &[&str]) -> Child {
+fn endless(path: &Path, more: &[&str]) -> Guarded {
     let mut command = agent();
     command.args(["record", "--json", "--output"]).arg(path).args(more);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = Guarded::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     await_beginning(path);
     child
 }
@@ -153,17 +153,13 @@ fn await_beginning(path: &Path) {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
-}
-
 #[test]
 fn an_interrupt_ends_in_order() {
     let Some(_turn) = turn() else { return };
     let (_dir, path) = trace_path();
     let child = endless(&path, &["--close-timeout", "60s"]);
-    signal(&child, Signal::INT);
-    let output = child.wait_with_output().unwrap();
+    child.signal(Signal::INT);
+    let output = child.finish();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(summary(&output)["closing_snapshot"], true);
     let trace = Trace::read(&path);
@@ -178,8 +174,8 @@ fn a_termination_ends_at_once() {
     let (_dir, path) = trace_path();
     let child = endless(&path, &[]);
     let asked = Instant::now();
-    signal(&child, Signal::TERM);
-    let output = child.wait_with_output().unwrap();
+    child.signal(Signal::TERM);
+    let output = child.finish();
     let took = asked.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
     eprintln!("out {took:?} after SIGTERM");
@@ -199,8 +195,8 @@ fn nothing_is_held_that_ends_slowly() {
     let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", child.id())).unwrap();
     let read = |info: std::fs::DirEntry| std::fs::read_to_string(info.path()).unwrap_or_default();
     let infos: Vec<String> = infos.map(|info| read(info.unwrap())).collect();
-    signal(&child, Signal::TERM);
-    child.wait_with_output().unwrap();
+    child.signal(Signal::TERM);
+    child.finish();
     let links = |kind: &str| {
         let line = format!("link_type:\t{kind}");
         infos.iter().filter(|info| info.contains(&line)).count()
@@ -219,11 +215,11 @@ fn a_second_interrupt_ends_at_once() {
     let script = "trap '' INT; exec sleep 20 >/dev/null 2>&1";
     let child = endless(&path, &["--", "sh", "-c", script]);
     std::thread::sleep(Duration::from_millis(200));
-    signal(&child, Signal::INT);
+    child.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(20));
     let asked = Instant::now();
-    signal(&child, Signal::INT);
-    let output = child.wait_with_output().unwrap();
+    child.signal(Signal::INT);
+    let output = child.finish();
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert_eq!(output.status.code(), Some(130));
     let end = Trace::read(&path).end.unwrap();
@@ -253,12 +249,12 @@ fn a_reader_that_leaves_ends_the_recording_quietly() {
     let Some(_turn) = turn() else { return };
     let mut command = agent();
     command.args(["record", "--no-snapshot", "--output", "-"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Guarded::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut some = [0; 100];
-    let mut pipe = child.stdout.take().unwrap();
+    let mut pipe = child.stdout();
     pipe.read_exact(&mut some).unwrap();
     drop(pipe);
-    let output = child.wait_with_output().unwrap();
+    let output = child.finish();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

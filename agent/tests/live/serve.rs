@@ -3,18 +3,18 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::common::{agent, turn};
+use crate::common::{Guarded, agent, turn};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::reader::TraceReader;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-fn serve(path: &Path) -> Child {
+fn serve(path: &Path) -> Guarded {
     let mut command = agent();
     command.arg("serve").arg("--listen").arg(format!("unix:{}", path.display()));
-    command.stderr(Stdio::piped()).spawn().unwrap()
+    Guarded::start(command.stderr(Stdio::piped()))
 }
 
 pub(crate) fn connect(path: &Path) -> UnixStream {
@@ -80,8 +80,8 @@ fn clients_follow_and_slow_ones_are_dropped() {
         gone = is_hung_up(&idle);
     }
     assert!(gone, "the idle client is still connected");
-    kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
-    let output = server.wait_with_output().unwrap();
+    server.signal(Signal::TERM);
+    let output = server.finish();
     assert_eq!(output.status.code(), Some(0));
     assert!(!path.exists());
     for reader in readers {

@@ -36,7 +36,9 @@ pub(crate) fn version(results: &mut Results, agent: Option<&&str>) -> Result<()>
 
 fn recorder(name: &str) -> Command {
     let mut command = Command::new(AGENT);
-    command.args(["record", "--json", "--close-timeout", "60s", "--ring-bytes", RING_BYTES]);
+    command.args(["record", "--json", "--ring-bytes", RING_BYTES]);
+    // Everything takes long under emulation.
+    command.args(["--snapshot-timeout", "300s", "--close-timeout", "300s"]);
     command.args(["--output", &format!("/tmp/{name}.fst")]);
     command
 }
