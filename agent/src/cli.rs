@@ -375,6 +375,7 @@ impl TracerArgs {
             buddy_events: self.buddy_events,
             contexts_per_second: self.contexts_per_second,
             reentry_catch: self.reentry_catch,
+            empty: false,
             force_ring_buffers: self.channel == ChannelArg::RingBuffer,
             force_classic: self.channel == ChannelArg::Classic,
         }

@@ -14,16 +14,16 @@ use crate::signals;
 /// Measure what tracing adds to each page allocation and free on this host
 ///
 /// A thread of this program takes and gives back memory, with nothing attached, while this program
-/// traces as `record` does, counts as `record --mode count` does, and, where they are present, while
-/// ftrace and perf trace the same events. The whole host is traced meanwhile. It takes a few seconds
+/// traces as `record` does, counts as `record --mode count` does, and runs programs that do nothing, and,
+/// where they are present, while ftrace and perf trace the same events. The whole host is traced meanwhile. It takes a few seconds
 /// a round; everything is detached at the end, also when a signal ends it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CostArgs {
     /// How often each way of tracing has its turn
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Memory that is taken and given back in a turn
-    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    /// Memory that is taken and given back in a storm: a little stays in the caches, more does not
+    #[arg(long, value_name = "MIB", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=65536))]
     mib: u32,
     #[command(flatten)]
     tracer: TracerArgs,
@@ -71,7 +71,7 @@ fn to_text(report: &CostReport) -> String {
         let mode = match way {
             Way::Full => "Recording",
             Way::Count => "Counting",
-            Way::Ftrace | Way::Perf => continue,
+            Way::Floor | Way::Ftrace | Way::Perf => continue,
         };
         if let Some(ratio) = cost.ratio_to_ftrace {
             lines.push(format!("{mode} adds {ratio:.2} of what ftrace adds."));
@@ -92,6 +92,7 @@ fn label(way: Way) -> &'static str {
     match way {
         Way::Full => "added by fragscope, all events recorded",
         Way::Count => "added by fragscope, events counted",
+        Way::Floor => "added by programs that do nothing",
         Way::Ftrace => "added by ftrace, read by nobody",
         Way::Perf => "added by perf record",
     }

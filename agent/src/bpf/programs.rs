@@ -86,6 +86,24 @@ pub(crate) const CLASSIC_PAGE_PROGRAMS: [ProgramSpec; 2] = [
     ),
 ];
 
+/// The two that do nothing.
+pub(crate) const EMPTY_PROGRAMS: [ProgramSpec; 2] = [
+    spec(
+        "empty_alloc",
+        Hook::Raw("mm_page_alloc"),
+        None,
+        "empty_alloc",
+        "what any program costs is not known",
+    ),
+    spec(
+        "empty_free",
+        Hook::Raw("mm_page_free"),
+        None,
+        "empty_free",
+        "what any program costs is not known",
+    ),
+];
+
 /// The two that only count, as raw tracepoints.
 pub(crate) const RAW_COUNT_PROGRAMS: [ProgramSpec; 2] = [
     spec(

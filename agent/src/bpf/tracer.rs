@@ -21,9 +21,9 @@ use super::host::{self, Host};
 use super::pagemap::PageMap;
 use super::plan::Plan;
 use super::programs::{
-    BUDDY_PROGRAMS, CATCH_PROGRAM, CLASSIC_COUNT_PROGRAMS, CLASSIC_PAGE_PROGRAMS, LRU_PROGRAM,
-    Link, ProgramSpec, RAW_COUNT_PROGRAMS, RAW_PAGE_PROGRAMS, SIDE_PROGRAMS, migrate_program,
-    recursion_misses,
+    BUDDY_PROGRAMS, CATCH_PROGRAM, CLASSIC_COUNT_PROGRAMS, CLASSIC_PAGE_PROGRAMS, EMPTY_PROGRAMS,
+    LRU_PROGRAM, Link, ProgramSpec, RAW_COUNT_PROGRAMS, RAW_PAGE_PROGRAMS, SIDE_PROGRAMS,
+    migrate_program, recursion_misses,
 };
 use super::tracefs::{TracefsError, with_tracefs};
 use super::{raise_memlock_limit, rights};
@@ -50,6 +50,8 @@ pub struct TracerOptions {
     pub contexts_per_second: u32,
     /// Run a second program at each free, which catches those in interrupts of the first at once.
     pub reentry_catch: bool,
+    /// In count mode, do nothing instead of counting: to measure what any program costs.
+    pub empty: bool,
     /// Do without the rings in shared memory.
     pub force_ring_buffers: bool,
     /// Do without raw tracepoints for page events.
@@ -186,6 +188,7 @@ impl Tracer {
             ebpf,
         };
         match options.mode {
+            TraceMode::Count if options.empty => tracer.attach_each(tracefs, &EMPTY_PROGRAMS)?,
             TraceMode::Full => tracer.attach_all(tracefs, &host, options)?,
             TraceMode::Count => tracer.attach_counting(tracefs, &host, options)?,
         }

@@ -4,10 +4,11 @@
 //! allocation and one free a page. Its CPU time per page with nothing attached is the base; what a
 //! way of tracing adds, halved, is its cost per event.
 //!
-//! In every round each way has its turn, in changing order. A turn is a few storms without, then as
-//! many with it, then a few without again; the fastest with is compared with the fastest without,
+//! In every round each way has its turn, in changing order. A turn is some storms without, then twice
+//! as many with it, then some without again; the fastest with is compared with the fastest without,
 //! because what else the machine does can only slow a storm down. So each difference is of storms
-//! that are next to each other in time, and the median of the rounds' differences counts.
+//! that are next to each other in time, and the median of the rounds' differences counts. Storms are
+//! short, so that some of them pass undisturbed also on a busy host.
 
 mod tracers;
 
@@ -115,8 +116,8 @@ pub struct CostReport {
     /// CPU time of an allocation or free with nothing attached by this program, half of it per
     /// page touched and unmapped: fault and unmapping included.
     pub base_ns_per_event: Spread,
-    /// Events of one turn.
-    pub events_per_turn: u64,
+    /// Events of one storm.
+    pub events_per_storm: u64,
     /// Each way of tracing.
     #[serde(flatten)]
     pub ways: BTreeMap<Way, Outcome>,
@@ -208,7 +209,7 @@ fn report(base: Vec<f64>, tallies: BTreeMap<Way, Tally>, events: u64) -> CostRep
     let nothing = Spread { median: 0.0, low: 0.0, high: 0.0 };
     CostReport {
         base_ns_per_event: Spread::of(base).unwrap_or(nothing),
-        events_per_turn: events,
+        events_per_storm: events,
         ways: tallies.into_iter().map(outcome).collect(),
     }
 }

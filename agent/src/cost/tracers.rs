@@ -36,6 +36,9 @@ pub enum Way {
     Full,
     /// As `record --mode count` does it: counters by region.
     Count,
+    /// Programs that do nothing: what the kernel takes to run any, and so the least that a way with
+    /// programs can cost.
+    Floor,
     /// Both tracepoints in an instance of ftrace, read by nobody.
     Ftrace,
     /// `perf record` of both tracepoints on all CPUs, written to nowhere.
@@ -44,7 +47,7 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 4] = [Way::Full, Way::Count, Way::Ftrace, Way::Perf];
+    pub const ALL: [Way; 5] = [Way::Full, Way::Count, Way::Floor, Way::Ftrace, Way::Perf];
 }
 
 /// Why a way did not begin.
@@ -75,7 +78,7 @@ pub(super) struct Read {
 pub(super) enum Running {
     Full(Reader),
     /// Held for its drop.
-    Count {
+    Unread {
         _tracer: Box<Tracer>,
     },
     /// Held for its drop.
@@ -101,9 +104,10 @@ impl Running {
                 let reader = Reader::start(tracer);
                 Ok(Running::Full(reader.map_err(|error| unavailable(error.to_string()))?))
             }
-            Way::Count => {
-                let options = TracerOptions { mode: TraceMode::Count, ..options.tracer.clone() };
-                Ok(Running::Count { _tracer: Box::new(attach(&options)?) })
+            Way::Count | Way::Floor => {
+                let (mode, empty) = (TraceMode::Count, way == Way::Floor);
+                let options = TracerOptions { mode, empty, ..options.tracer.clone() };
+                Ok(Running::Unread { _tracer: Box::new(attach(&options)?) })
             }
             Way::Ftrace => Ok(Running::Ftrace { _instance: Instance::start()? }),
             Way::Perf => Ok(Running::Perf { _perf: Perf::start(stop)? }),
@@ -114,7 +118,7 @@ impl Running {
     pub(super) fn finish(&mut self) -> Option<Read> {
         match self {
             Running::Full(reader) => reader.finish(),
-            Running::Count { .. } | Running::Ftrace { .. } | Running::Perf { .. } => None,
+            Running::Unread { .. } | Running::Ftrace { .. } | Running::Perf { .. } => None,
         }
     }
 }

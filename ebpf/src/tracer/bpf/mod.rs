@@ -3,6 +3,7 @@
 mod channel;
 mod context;
 mod counts;
+mod empty;
 mod functions;
 mod page;
 mod pagemap;
