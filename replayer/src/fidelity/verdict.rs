@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::fallback_counts::FACTOR_LIMIT;
+use super::fallback_counts::{FACTOR_LIMIT, FallbackCounts};
 use super::measure::Measures;
 use super::probe::ProbeComparison;
 
@@ -67,80 +67,119 @@ pub fn criteria(
     last: &Measures,
     probe: Option<&ProbeComparison>,
 ) -> Vec<Criterion> {
-    let mut criteria = Vec::new();
-    let mut judge = |name, meaning, bar: Option<Bar>, limit| {
-        criteria.extend(bar.map(|bar| Criterion::new(name, meaning, bar, limit)));
-    };
+    let judged = of_free_pages(checkpoints)
+        .into_iter()
+        .chain(of_types(last))
+        .chain(of_fallbacks(&last.fallbacks))
+        .chain(of_probe(probe));
+    judged.flatten().collect()
+}
+
+/// A criterion, where there is something to judge.
+fn judge(
+    name: &'static str,
+    meaning: &'static str,
+    bar: Option<Bar>,
+    limit: f64,
+) -> Option<Criterion> {
+    bar.map(|bar| Criterion::new(name, meaning, bar, limit))
+}
+
+/// Free pages, at the worst of all snapshots.
+fn of_free_pages(checkpoints: &[Measures]) -> [Option<Criterion>; 3] {
     let of_managed = |m: &Measures| m.uncertain_pages as f64 / m.managed_pages.max(1) as f64;
-    judge(
-        "free_pages_error_ratio",
-        "free pages apart, of managed memory",
-        worst(checkpoints, |m| Some((m.free_pages_error_ratio, of_managed(m)))),
-        FREE_PAGES_LIMIT,
-    );
-    judge(
-        "buddy_free_error_ratio",
-        "free pages on buddy lists apart, of managed memory",
-        worst(checkpoints, |m| Some((m.buddy_free_error_ratio, of_managed(m)))),
-        SPLIT_LIMIT,
-    );
-    judge(
-        "order_distance",
-        "free pages in blocks of another order, of those in blocks",
-        worst(checkpoints, |m| {
-            let free = m.kernel_free_pages.saturating_sub(m.kernel_pcp_pages).max(1);
-            m.order_distance.map(|distance| (distance, m.uncertain_pages as f64 / free as f64))
-        }),
-        ORDER_LIMIT,
-    );
-    judge(
-        "type_error_share",
-        "pageblocks of another type than the kernel's, of those that the kernel changed",
-        type_share(last, last.types.type_error, last.types.type_changes_kernel),
-        NULL_SHARE_LIMIT,
-    );
-    judge(
-        "type_error_by_region_share",
-        "the same by numbers in each region, of the null model's",
-        type_share(last, last.types.type_error_by_region, last.types.null_type_error_by_region),
-        NULL_SHARE_LIMIT,
-    );
-    let fallbacks = &last.fallbacks;
+    [
+        judge(
+            "free_pages_error_ratio",
+            "free pages apart, of managed memory",
+            worst(checkpoints, |m| Some((m.free_pages_error_ratio, of_managed(m)))),
+            FREE_PAGES_LIMIT,
+        ),
+        judge(
+            "buddy_free_error_ratio",
+            "free pages on buddy lists apart, of managed memory",
+            worst(checkpoints, |m| Some((m.buddy_free_error_ratio, of_managed(m)))),
+            SPLIT_LIMIT,
+        ),
+        judge(
+            "order_distance",
+            "free pages in blocks of another order, of those in blocks",
+            worst(checkpoints, |m| {
+                let free = m.kernel_free_pages.saturating_sub(m.kernel_pcp_pages).max(1);
+                m.order_distance.map(|distance| (distance, m.uncertain_pages as f64 / free as f64))
+            }),
+            ORDER_LIMIT,
+        ),
+    ]
+}
+
+/// Types of pageblocks at the end.
+fn of_types(last: &Measures) -> [Option<Criterion>; 2] {
+    [
+        judge(
+            "type_error_share",
+            "pageblocks of another type than the kernel's, of those that the kernel changed",
+            type_share(last, last.types.type_error, last.types.type_changes_kernel),
+            NULL_SHARE_LIMIT,
+        ),
+        judge(
+            "type_error_by_region_share",
+            "the same by numbers in each region, of the null model's",
+            type_share(last, last.types.type_error_by_region, last.types.null_type_error_by_region),
+            NULL_SHARE_LIMIT,
+        ),
+    ]
+}
+
+/// Claims and steals.
+fn of_fallbacks(fallbacks: &FallbackCounts) -> [Option<Criterion>; 4] {
     let exact = |factor: f64| (factor, 0.0);
-    judge(
-        "claims_factor",
-        "how many times more claims the kernel or the model made than the other",
-        fallbacks.claims_factor.map(exact),
-        FACTOR_LIMIT,
-    );
-    judge("steals_factor", "the same for steals", fallbacks.steals_factor.map(exact), FACTOR_LIMIT);
     let missed = |judged: u64, missed: u64| (judged > 0).then_some((missed as f64, 0.0));
-    judge(
-        "claims_missed_regions",
-        "regions with enough claims to tell in which that factor is above 2",
-        missed(fallbacks.claims_judged_regions, fallbacks.claims_missed_regions),
-        0.0,
-    );
-    judge(
-        "steals_missed_regions",
-        "the same for steals",
-        missed(fallbacks.steals_judged_regions, fallbacks.steals_missed_regions),
-        0.0,
-    );
+    [
+        judge(
+            "claims_factor",
+            "how many times more claims the kernel or the model made than the other",
+            fallbacks.claims_factor.map(exact),
+            FACTOR_LIMIT,
+        ),
+        judge(
+            "steals_factor",
+            "the same for steals",
+            fallbacks.steals_factor.map(exact),
+            FACTOR_LIMIT,
+        ),
+        judge(
+            "claims_missed_regions",
+            "regions with enough claims to tell in which that factor is above 2",
+            missed(fallbacks.claims_judged_regions, fallbacks.claims_missed_regions),
+            0.0,
+        ),
+        judge(
+            "steals_missed_regions",
+            "the same for steals",
+            missed(fallbacks.steals_judged_regions, fallbacks.steals_missed_regions),
+            0.0,
+        ),
+    ]
+}
+
+/// Predictions against what the kernel gave.
+fn of_probe(probe: Option<&ProbeComparison>) -> [Option<Criterion>; 2] {
     let count = |pfns: &Vec<_>| Some((pfns.len() as f64, 0.0));
-    judge(
-        "wrongly_obtainable_1g",
-        "regions predicted as 1 GiB pages that the kernel did not give",
-        probe.and_then(|probe| count(&probe.wrongly_obtainable_pfns)),
-        PROBE_LIMIT,
-    );
-    judge(
-        "wrongly_unobtainable_1g",
-        "1 GiB pages that the kernel gave where none was predicted",
-        probe.and_then(|probe| count(&probe.wrongly_unobtainable_pfns)),
-        PROBE_LIMIT,
-    );
-    criteria
+    [
+        judge(
+            "wrongly_obtainable_1g",
+            "regions predicted as 1 GiB pages that the kernel did not give",
+            probe.and_then(|probe| count(&probe.wrongly_obtainable_pfns)),
+            PROBE_LIMIT,
+        ),
+        judge(
+            "wrongly_unobtainable_1g",
+            "1 GiB pages that the kernel gave where none was predicted",
+            probe.and_then(|probe| count(&probe.wrongly_unobtainable_pfns)),
+            PROBE_LIMIT,
+        ),
+    ]
 }
 
 /// The share of the null model's error that is left, where enough pageblocks changed.
