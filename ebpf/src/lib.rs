@@ -4,7 +4,7 @@
 //! * `fragscope-probe` runs before tracing and on demand: calibration, identity of the caller,
 //!   copying of struct pages (see [`probe`]);
 //! * `fragscope-tracer` runs while tracing: page events (see [`record`], [`ring`]), rare events
-//!   (see [`side`]), and a map of what is known of each page (see [`pagemap`]); or, where that
+//!   (see [`side`]), and maps of what is known of each page and region (see [`pagemap`], [`taint`]); or, where that
 //!   costs too much, counters of page events by region (see [`counts`]).
 //!
 //! The library is `no_std`, has no dependency, and knows nothing of user space.
@@ -17,6 +17,7 @@ pub mod probe;
 pub mod record;
 pub mod ring;
 pub mod side;
+pub mod taint;
 
 /// The licence that both objects declare to the kernel in their section `license`. Only programs
 /// under the GPL, also among others, may call the helpers that trace.

@@ -18,6 +18,7 @@ pub mod pagemap;
 mod plan;
 mod programs;
 pub mod rights;
+pub mod taint;
 pub mod tracefs;
 pub mod tracer;
 

@@ -13,6 +13,7 @@ use super::format::Format;
 use super::host::Host;
 use super::memory::MapMemory;
 use super::pagemap::{self, PageMap};
+use super::taint::{self, TaintMap};
 use super::tracer::{AttachError, TracerOptions, map_data, take_map};
 use crate::object;
 use crate::ring::buffers::BufferRings;
@@ -34,7 +35,7 @@ pub(super) struct Plan {
     buffer_bytes: u32,
     budget: u64,
     counts: CountShape,
-    /// Frames in the byte map: none where events are only counted.
+    /// Frames that the byte maps cover: none where events are only counted.
     mapped_end: Pfn,
     mode: TraceMode,
 }
@@ -80,6 +81,7 @@ impl Plan {
             .map_max_entries("RINGS", self.shape.elements())
             .map_max_entries("RING_BUFFERS", self.shape.cpus)
             .map_max_entries("PAGE_MAP", pagemap::elements(self.mapped_end))
+            .map_max_entries("TAINT_MAP", taint::elements(self.mapped_end))
             .map_max_entries("COUNTS", self.counts.elements())
             .override_global("CHANNEL", &channel, true)
             .override_global("RING_KINDS", &self.shape.kinds, true)
@@ -115,6 +117,10 @@ impl Plan {
 
     pub(super) fn page_map(&self, ebpf: &mut Ebpf) -> Result<PageMap, AttachError> {
         Ok(PageMap::new(map_data(ebpf, "PAGE_MAP")?.fd(), self.mapped_end)?)
+    }
+
+    pub(super) fn taint_map(&self, ebpf: &mut Ebpf) -> Result<TaintMap, AttachError> {
+        Ok(TaintMap::new(map_data(ebpf, "TAINT_MAP")?.fd(), self.mapped_end)?)
     }
 
     /// The counters by region, if anything is ever counted.

@@ -25,6 +25,7 @@ use super::programs::{
     LRU_PROGRAM, Link, ProgramSpec, RAW_COUNT_PROGRAMS, RAW_PAGE_PROGRAMS, SIDE_PROGRAMS,
     migrate_program, recursion_misses,
 };
+use super::taint::TaintMap;
 use super::tracefs::{TracefsError, with_tracefs};
 use super::{raise_memlock_limit, rights};
 use crate::ring::Channel;
@@ -46,7 +47,8 @@ pub struct TracerOptions {
     pub ring_bytes: Option<u64>,
     /// Trace movements between buddy and per-CPU lists.
     pub buddy_events: bool,
-    /// Contexts of non-movable allocations per second and CPU; 0 turns them off.
+    /// Contexts of non-movable allocations per second and CPU, not counting those of the first in a
+    /// region; 0 turns all of them off.
     pub contexts_per_second: u32,
     /// Run a second program at each free, which catches those in interrupts of the first at once.
     pub reentry_catch: bool,
@@ -136,6 +138,8 @@ pub struct Tracer {
     pub stacks: StackTraceMap<MapData>,
     /// What is known of each page.
     pub page_map: Arc<PageMap>,
+    /// Which regions are known to be tainted.
+    pub taint_map: Arc<TaintMap>,
     /// How this host numbers things.
     pub dialect: Dialect,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -173,6 +177,7 @@ impl Tracer {
         let mut ebpf = plan.load(tracefs, &host)?;
         let channel = plan.channel(&mut ebpf)?;
         let page_map = plan.page_map(&mut ebpf)?;
+        let taint_map = plan.taint_map(&mut ebpf)?;
         let counters = plan.counters(&mut ebpf)?;
         let mut tracer = Tracer {
             links: Vec::new(),
@@ -182,6 +187,7 @@ impl Tracer {
             sides: RingBuf::try_from(take_map(&mut ebpf, "SIDES")?)?,
             stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACK_TRACES")?)?,
             page_map: Arc::new(page_map),
+            taint_map: Arc::new(taint_map),
             dialect: host.dialect(),
             log: EbpfLogger::init(&mut ebpf).map_err(|e| log::debug!("no BPF log: {e}")).ok(),
             capabilities: plan.capabilities(&host),

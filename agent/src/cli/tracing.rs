@@ -84,7 +84,7 @@ pub(crate) struct TracerArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) ring_bytes: Option<u64>,
     /// Callers (process, cgroup, kernel stack) of non-movable allocations to record per second
-    /// and CPU; 0 for none
+    /// and CPU; that of the first in a GiB is recorded beyond. 0 for none at all
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) contexts_per_second: u32,
     /// Run a second program at every free, for the sake of the few in interrupts that hit the tracer

@@ -21,6 +21,7 @@ use super::queue::{BatchReceiver, Item, Recycler};
 use super::scanner::{Look, Scanner, Seen};
 use super::tally::Tally;
 use crate::bpf::pagemap::PageMap;
+use crate::bpf::taint::TaintMap;
 use crate::machine::read_zones;
 use crate::snapshot::now_ns;
 
@@ -82,6 +83,7 @@ pub(super) struct Director {
     pub(super) resync: Receiver<()>,
     pub(super) scanner: Option<Scanner>,
     pub(super) page_map: Arc<PageMap>,
+    pub(super) taint_map: Arc<TaintMap>,
     pub(super) snapshot_every: Option<Duration>,
     pub(super) snapshot_timeout: Duration,
     pub(super) state: State,
@@ -251,6 +253,7 @@ impl Director {
 
     fn send_snapshot(&mut self, snapshot: Box<Snapshot>) -> bool {
         self.page_map.seed(&snapshot);
+        self.taint_map.refresh(&snapshot);
         let grown = self.state.presence.update(&snapshot);
         self.send_sides(grown, snapshot.begin_ns);
         let sent = self.send(Frame::Snapshot(snapshot));

@@ -175,7 +175,7 @@ impl LiveAgent {
         let tracer = Tracer::attach(&options.tracer)?;
         let command = options.command.filter(|_| options.names.are_kept());
         let header = header(&tracer, command, mode)?;
-        let page_map = Arc::clone(&tracer.page_map);
+        let (page_map, taint_map) = (Arc::clone(&tracer.page_map), Arc::clone(&tracer.taint_map));
         let (sender, batches, recycler) = queue(options.queue_events);
         let (requests, asked) = unbounded();
         let (grown_tx, grown) = bounded(1);
@@ -206,6 +206,7 @@ impl LiveAgent {
             resync,
             scanner,
             page_map,
+            taint_map,
             snapshot_every: options.snapshot_every,
             snapshot_timeout: options
                 .snapshot_timeout

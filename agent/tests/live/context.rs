@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use fragscope_trace::event::SideKind;
+use fragscope_trace::event::{PageEvent, PageEventKind, SideKind, TimeNs};
+use fragscope_trace::page::{Migratetype, Pfn, REGION_PAGES};
 
 use crate::common::{Trace, agent, trace_path, turn};
 
@@ -177,4 +178,37 @@ fn makers_of_allocations_are_those_that_ftrace_sees() {
         assert!(ours.len() >= 5, "{ours:?}");
         assert_eq!(ours, theirs);
     }
+}
+
+/// Of every region, whatever the budget: it is the one that taints.
+#[test]
+fn the_first_non_movable_allocation_in_each_region_has_a_maker() {
+    let Some(_turn) = turn() else { return };
+    let (_dir, path) = trace_path();
+    let mut command = agent();
+    command.args(["record", "--no-snapshot", "--contexts-per-second", "1", "--output"]).arg(&path);
+    assert_eq!(command.arg("--").args(LOAD).output().unwrap().status.code(), Some(0));
+    let trace = Trace::read(&path);
+    let region = |pfn: Pfn| pfn.0 / REGION_PAGES;
+    let mut told: HashMap<u64, Vec<TimeNs>> = HashMap::new();
+    for side in &trace.sides {
+        if let SideKind::Context { pfn, .. } = side.kind {
+            told.entry(region(pfn)).or_default().push(side.time_ns);
+        }
+    }
+    let mut first = HashMap::new();
+    let taints = |e: &&PageEvent| {
+        e.kind() == PageEventKind::Alloc && e.migratetype() != Migratetype::Movable
+    };
+    for event in trace.pages.iter().filter(taints) {
+        first.entry(region(event.pfn)).or_insert(event.time_ns);
+    }
+    assert!(!first.is_empty());
+    for (region, time_ns) in first {
+        // Of two CPUs at once the other may have been told.
+        let is_it = |told: &&TimeNs| told.abs_diff(time_ns) < APART_NS;
+        assert!(told.get(&region).is_some_and(|told| told.iter().any(|t| is_it(&t))), "{region}");
+    }
+    let budget_holds = told.values().map(Vec::len).sum::<usize>() * 10 < trace.pages.len();
+    assert!(budget_holds, "{told:?}");
 }

@@ -1,5 +1,6 @@
 //! Who made a non-movable allocation: process, cgroup, kernel stack. Unwinding costs a
-//! microsecond or two, so each CPU has a budget per window of time.
+//! microsecond or two, so each CPU has a budget per window of time. The allocation that taints a
+//! region is told beyond it.
 
 use aya_ebpf::btf_maps::StackTrace;
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
@@ -10,7 +11,7 @@ use aya_ebpf::programs::tracing::StackIdContext;
 use fragscope_ebpf::side::{SIDE_CONTEXT, STACK_DEPTH, STACKS};
 
 use super::settings::{CONTEXT_BUDGET, GFP_MOVABLE};
-use super::side;
+use super::{side, taint};
 
 /// Nanoseconds for which a budget holds.
 pub(super) const WINDOW_NS: u64 = 10_000_000;
@@ -31,10 +32,15 @@ static STACK_TRACES: StackTrace<STACKS, 0, STACK_DEPTH> = StackTrace::new();
 #[map]
 static BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 
-/// Emits the context of a non-movable allocation while the budget lasts.
+/// Emits the context of a non-movable allocation while the budget lasts, or if it is the first in
+/// its region.
 #[inline(always)]
 pub(super) fn on_alloc<C: StackIdContext>(ctx: &C, time: u64, pfn: u32, order: u32, gfp: u32) {
-    if CONTEXT_BUDGET.load() == 0 || gfp & GFP_MOVABLE.load() != 0 || !take_budget(time) {
+    if CONTEXT_BUDGET.load() == 0 || gfp & GFP_MOVABLE.load() != 0 {
+        return;
+    }
+    let is_first = taint::is_first_in_region(pfn);
+    if !take_budget(time) && !is_first {
         return;
     }
     let stack = match ctx.get_stackid(&STACK_TRACES, SKIP_FRAMES) {

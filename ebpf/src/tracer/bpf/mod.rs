@@ -9,6 +9,7 @@ mod page;
 mod pagemap;
 mod settings;
 mod side;
+mod taint;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
