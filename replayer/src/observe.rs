@@ -206,8 +206,13 @@ impl FreeBlocks {
 
     /// Counts one more block of any order.
     pub fn add(&mut self, order: u8) {
+        self.add_many(order, 1);
+    }
+
+    /// Counts `count` more blocks of any order.
+    pub fn add_many(&mut self, order: u8, count: u64) {
         let told = order.min(Self::MAX_ORDER);
-        let blocks = self.of_order(told) + (1 << (order - told));
+        let blocks = self.of_order(told) + (count << (order - told));
         let kept = blocks.min(Self::mask(told));
         self.0 = self.0 & !(Self::mask(told) << Self::shift(told)) | kept << Self::shift(told);
     }
@@ -240,15 +245,24 @@ impl FreeBlocks {
 const _: () = assert!(FreeBlocks::shift(0) + FreeBlocks::bits(0) <= u64::BITS);
 
 impl BlockCensus {
-    /// The census of a pageblock with these pages and free blocks.
+    /// The census of a pageblock with these pages, as runs of equal ones, and free blocks.
     #[must_use]
     pub fn new(
         migratetype: Option<Migratetype>,
-        pages: impl IntoIterator<Item = Content>,
+        pages: impl IntoIterator<Item = (Content, u16)>,
         free_blocks: FreeBlocks,
     ) -> BlockCensus {
         let mut counts = [0u16; Content::COUNT];
-        pages.into_iter().for_each(|content| counts[content.index()] += 1);
+        // Most pages are like the one before: those are counted without touching memory.
+        let (mut last, mut alike) = (Content::Free, 0);
+        for (content, pages) in pages {
+            if content != last {
+                counts[last.index()] += alike;
+                (last, alike) = (content, 0);
+            }
+            alike += pages;
+        }
+        counts[last.index()] += alike;
         let sum = |wanted: fn(Content) -> bool| {
             Content::ALL.iter().filter(|c| wanted(**c)).map(|c| counts[c.index()]).sum()
         };

@@ -29,8 +29,8 @@ use crate::view::{Context, hit, render};
 const TICK: Duration = Duration::from_millis(100);
 /// News alone redraw the screen no more often than this; keys do at once.
 const REDRAW: Duration = Duration::from_millis(50);
-/// News taken in at once before keys are looked at again.
-const NEWS_AT_ONCE: usize = 64;
+/// News are taken in for so long before keys are looked at again.
+const NEWS_AT_ONCE: Duration = Duration::from_millis(5);
 
 /// Rows that one step of the mouse wheel moves by.
 const WHEEL_ROWS: isize = 3;
@@ -93,8 +93,10 @@ impl App {
                 }
                 Some((host, update)) = news.recv() => {
                     self.state.update(host, update);
-                    for _ in 0..NEWS_AT_ONCE {
-                        let Ok((host, update)) = news.try_recv() else { break };
+                    let until = Instant::now() + NEWS_AT_ONCE;
+                    while Instant::now() < until
+                        && let Ok((host, update)) = news.try_recv()
+                    {
                         self.state.update(host, update);
                     }
                     pending = true;

@@ -65,7 +65,7 @@ fn samples_follow_counters_and_snapshots() {
     let mut samples = Vec::new();
     for frame in frames {
         sampled
-            .feed(frame, &mut tracks, |tracks| -> Result<(), ReplayError> {
+            .feed(frame, &mut tracks, |tracks, _| -> Result<(), ReplayError> {
                 samples.push(tracks.sample()?);
                 Ok(())
             })

@@ -515,16 +515,18 @@ impl Observatory {
         }
     }
 
-    /// Asks for a sample of this time without waiting for it: [`Observatory::answered`] gives it.
-    /// Tracks whose start state is still being made are left out.
+    /// Asks for a sample without waiting for it: [`Observatory::answered`] gives it. It is that of
+    /// `time_ns`, up to which nothing more happens. Tracks whose start state is still being made are
+    /// left out.
     ///
     /// # Errors
     /// If a track cannot go on.
-    pub fn ask(&mut self) -> Result<(), ReplayError> {
+    pub fn ask(&mut self, time_ns: TimeNs) -> Result<(), ReplayError> {
         self.flush()?;
         let blocks = self.watches_blocks && !self.is_opening();
         let blocks = blocks.then(|| self.kernel.take_block_changes());
-        self.asked.push_back(Asked::new(self.sample_with(&[]), blocks, &mut self.workers)?);
+        let kernel = Sample { time_ns, ..self.sample_with(&[]) };
+        self.asked.push_back(Asked::new(kernel, blocks, &mut self.workers)?);
         Ok(())
     }
 

@@ -132,31 +132,47 @@ impl<A: PageAllocator> PolicyTrack<A> {
         let order = self.machine.pageblock_order;
         let census = |PageblockId(block): PageblockId| {
             let first = block << order;
-            let end = (first + (1 << order)).min(self.allocator.frames().len());
-            let content = |frame| self.allocator.frames().word(frame).content();
             let migratetype = Some(self.allocator.pageblock_type(first));
-            let pages = (first..end).map(content);
-            (block, BlockCensus::new(migratetype, pages, self.free_blocks(first, order)))
+            let mut lists = [0; MAX_PAGE_ORDER as usize + 1];
+            let pages = self.runs(first, order, |order| lists[usize::from(order)] += 1);
+            let mut free_blocks = FreeBlocks::default();
+            let mut census = BlockCensus::new(migratetype, pages, free_blocks);
+            for (order, count) in (0..).zip(lists).filter(|(_, count)| *count > 0) {
+                free_blocks.add_many(order, count);
+            }
+            census.free_blocks = free_blocks;
+            (block, census)
         };
         self.allocator.take_touched_blocks().into_iter().map(census).collect()
     }
 
-    /// The part of the buddy lists that lies in the pageblock at `first`.
-    fn free_blocks(&self, first: Frame, pageblock_order: u8) -> FreeBlocks {
+    /// Pages of the pageblock at `first` as runs of equal ones. `listed` is told the order of each
+    /// part of it that lies on a buddy list, whose pages are passed over at once.
+    fn runs(
+        &self,
+        first: Frame,
+        pageblock_order: u8,
+        mut listed: impl FnMut(u8),
+    ) -> impl Iterator<Item = (Content, u16)> {
         let frames = self.allocator.frames();
         let end = (first + (1 << pageblock_order)).min(frames.len());
-        let mut free = FreeBlocks::default();
-        if frames.word(first).state() == FrameState::FreeTail {
-            // The whole pageblock lies inside a larger free block.
-            free.add(pageblock_order);
-            return free;
-        }
-        for word in (first..end).map(|frame| frames.word(frame)) {
-            if word.state() == FrameState::Buddy {
-                free.add(word.order().min(pageblock_order));
-            }
-        }
-        free
+        let mut at = first;
+        std::iter::from_fn(move || {
+            let word = (at < end).then(|| frames.word(at))?;
+            let order = match word.state() {
+                FrameState::Buddy => word.order().min(pageblock_order),
+                // The whole pageblock lies inside a larger free block.
+                FrameState::FreeTail if at == first => pageblock_order,
+                _ => {
+                    at += 1;
+                    return Some((word.content(), 1));
+                }
+            };
+            listed(order);
+            let pages = (1 << order).min(end - at);
+            at += pages;
+            Some((word.content(), pages as u16))
+        })
     }
 
     /// Replays operations.

@@ -31,7 +31,7 @@ impl Sampled {
     }
 
     /// Feeds a frame. `look` sees the tracks as they are before the first event at or after each
-    /// step; steps between two events are one.
+    /// step, and the time of the step; steps between two events are one.
     ///
     /// # Errors
     /// If a track cannot go on, or `look` fails.
@@ -39,7 +39,7 @@ impl Sampled {
         &mut self,
         frame: Frame,
         observatory: &mut Observatory,
-        look: impl FnMut(&mut Observatory) -> Result<(), E>,
+        look: impl FnMut(&mut Observatory, TimeNs) -> Result<(), E>,
     ) -> Result<(), E> {
         match frame {
             Frame::Events(batch) => self.feed_events(batch, observatory, look).map(|_| ()),
@@ -55,11 +55,11 @@ impl Sampled {
         &mut self,
         mut batch: EventBatch,
         observatory: &mut Observatory,
-        mut look: impl FnMut(&mut Observatory) -> Result<(), E>,
+        mut look: impl FnMut(&mut Observatory, TimeNs) -> Result<(), E>,
     ) -> Result<EventBatch, E> {
         while let Some(part) = cut_before(&mut batch, self.next_ns) {
             observatory.feed_events(&part)?;
-            look(observatory)?;
+            look(observatory, self.next_ns)?;
             let first = batch.pages.first().map(|event| event.time_ns);
             let first_ns = first.or_else(|| counts_at(&batch)).unwrap_or(self.next_ns);
             let steps = first_ns.saturating_sub(self.next_ns) / self.interval_ns + 1;

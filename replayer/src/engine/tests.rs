@@ -13,15 +13,16 @@ use fragscope_trace::snapshot::SnapshotRole;
 use proptest::prelude::*;
 
 use super::backfill::Backfill;
-use super::observatory::{Observatory, Stage};
+use super::observatory::{Observatory, ReplayError, Stage};
 use super::op::{Op, Step};
 use super::policy::{Identity, PolicyTrack};
+use super::sampled::Sampled;
 use crate::kernel_track::UnmatchedFree;
 use crate::mm::allocator::PageAllocator;
 use crate::mm::frames::FrameState;
 use crate::mm::settings::Settings;
 use crate::mm::{SpbMm, StockMm};
-use crate::observe::{Sample, StartState, TrackKind};
+use crate::observe::{BlockCensus, BlockChanges, Sample, StartState, TrackKind, TrackSample};
 use crate::start::TrackSpec;
 use crate::synth;
 use crate::testing::{batch, header, machine, snapshot};
@@ -294,6 +295,48 @@ fn a_sample_in_between_changes_nothing() {
         tracks.sample().unwrap();
     }
     assert_eq!(tracks.sample().unwrap(), expected);
+}
+
+/// What a track's pageblocks hold adds up to its regions and its free lists.
+fn check_blocks(track: &TrackSample, blocks: &BTreeMap<(TrackKind, u32), BlockCensus>) {
+    for region in &track.regions {
+        let (first, end) =
+            (region.start.0 >> 9, (region.start.0 + region.span_pages).div_ceil(512));
+        let held = blocks.range((track.kind, first as u32)..(track.kind, end as u32));
+        let sum =
+            |of: fn(&BlockCensus) -> u16| held.clone().map(|(_, c)| u64::from(of(c))).sum::<u64>();
+        let sums = [sum(|c| c.free_pages), sum(|c| c.movable_pages), sum(|c| c.tainting_pages)];
+        let wanted = [region.free_pages(), region.movable_pages(), region.tainting_pages()];
+        assert_eq!(sums, wanted, "{} at {}", track.kind.name(), region.start);
+    }
+    let of_track = || blocks.iter().filter(|((kind, _), _)| *kind == track.kind);
+    let listed = |order| of_track().map(|(_, c)| c.free_blocks.of_order(order)).sum::<u64>();
+    let mut wanted = track.free_blocks.clone();
+    // Told as pageblocks.
+    wanted[9] += 2 * wanted.pop().expect("order 10");
+    assert_eq!((0..=9).map(listed).collect::<Vec<u64>>(), wanted, "{}", track.kind.name());
+}
+
+#[test]
+fn changes_of_pageblocks_add_up_to_every_sample() {
+    let (header, frames) = trace();
+    let mut tracks = Observatory::new(&header, specs()).unwrap();
+    tracks.watch_blocks();
+    let (mut blocks, mut checked) = (BTreeMap::new(), 0);
+    let mut sampled = Sampled::new(header.started_ns, 50_000_000);
+    for frame in frames {
+        let look = |tracks: &mut Observatory, _| -> Result<(), ReplayError> {
+            let sample = tracks.sample()?;
+            for BlockChanges { kind, blocks: changed, .. } in tracks.take_block_changes() {
+                blocks.extend(changed.into_iter().map(|(block, census)| ((kind, block), census)));
+            }
+            sample.tracks.iter().for_each(|track| check_blocks(track, &blocks));
+            checked += sample.tracks.len();
+            Ok(())
+        };
+        sampled.feed(frame, &mut tracks, look).unwrap();
+    }
+    assert!(checked >= 45, "{checked} samples of tracks");
 }
 
 #[test]

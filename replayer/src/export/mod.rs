@@ -115,7 +115,7 @@ pub fn export<R: Read>(
         if let Frame::End(last) = &frame {
             end = Some((**last).clone());
         }
-        sampled.feed(frame, &mut observatory, |tracks| results.look(tracks).map(|_| ()))?;
+        sampled.feed(frame, &mut observatory, |tracks, _| results.look(tracks).map(|_| ()))?;
         progress(reader.position());
     }
     observatory.finish()?;

@@ -42,28 +42,20 @@ impl FreeBits {
         }
     }
 
-    /// Calls `each` with the order of every block in the aligned block of `max_order` at `first`,
-    /// when free buddies are merged as far as they can be there.
-    pub fn merged_between(&self, first: Frame, max_order: u8, mut each: impl FnMut(u8)) {
-        let end = (first + (1 << max_order)).min((self.words.len() as u32) * WORD_BITS);
-        let mut at = first;
-        while at < end {
-            let widest = at.trailing_zeros().min(u32::from(max_order)) as u8;
-            let order = (0..=widest).take_while(|o| self.is_free(at, 1 << o)).last();
-            order.into_iter().for_each(&mut each);
-            at += 1 << order.unwrap_or(0);
+    /// Blocks by order in the aligned block of `max_order` at `first`, when free buddies are merged
+    /// as far as they can be there.
+    #[must_use]
+    pub fn merged_within(&self, first: Frame, max_order: u8) -> Vec<u64> {
+        let mut blocks = vec![0; usize::from(max_order) + 1];
+        let (word, bit) = ((first / WORD_BITS) as usize, first % WORD_BITS);
+        if max_order < WORD_ORDER {
+            let mask = (1 << (1u32 << max_order)) - 1;
+            merge_word(self.words[word] >> bit & mask, max_order, &mut blocks);
+        } else {
+            let end = (word + (1 << (max_order - WORD_ORDER))).min(self.words.len());
+            merge_chunk(&self.words[word..end], max_order, &mut blocks);
         }
-    }
-
-    /// Whether frames are free that do not cross a word, or fill whole ones.
-    fn is_free(&self, at: Frame, pages: u32) -> bool {
-        let (word, bit) = ((at / WORD_BITS) as usize, at % WORD_BITS);
-        if pages >= WORD_BITS {
-            let words = word..word + (pages / WORD_BITS) as usize;
-            return self.words.get(words).is_some_and(|w| w.iter().all(|w| *w == u64::MAX));
-        }
-        let mask = (u64::MAX >> (WORD_BITS - pages)) << bit;
-        self.words[word] & mask == mask
+        blocks
     }
 
     /// Blocks by order, when every aligned pair of free buddies is merged up to `max_order`.
@@ -165,7 +157,8 @@ mod tests {
             prop_assert_eq!(bits.merged_blocks(max_order), by_hand(&model, max_order));
             let mut parts = vec![0; usize::from(max_order) + 1];
             for first in (0..4096).step_by(1 << max_order) {
-                bits.merged_between(first, max_order, |order| parts[usize::from(order)] += 1);
+                let within = bits.merged_within(first, max_order);
+                parts.iter_mut().zip(within).for_each(|(all, part)| *all += part);
             }
             prop_assert_eq!(parts, by_hand(&model, max_order));
         }

@@ -36,7 +36,6 @@ use crate::engine::read_times::ReadTimes;
 use crate::mm::allocator::{BuildError, TaintChange};
 use crate::mm::fallbacks::Fallbacks;
 use crate::mm::frames::Frame;
-use crate::mm::geometry::PageblockId;
 use crate::observe::{BlockCensus, BlockChanges, EventTotals, StartState, TrackKind, TrackSample};
 use anomalies::Anomalies;
 use block_types::BlockTypes;
@@ -254,15 +253,14 @@ impl KernelTrack {
     #[must_use]
     pub fn take_block_changes(&self) -> BlockChanges {
         let geometry = self.pages.geometry();
-        let census = |(block, pages): (PageblockId, Vec<Content>)| {
+        let mut blocks = Vec::new();
+        for (block, pages) in self.pages.take_touched_blocks() {
             let migratetype = self.types.of(geometry, block.0 << geometry.pageblock_order);
-            (block.0, BlockCensus::new(migratetype, pages, self.pages.free_blocks_of(block)))
-        };
-        BlockChanges {
-            kind: TrackKind::Kernel,
-            start: StartState::AsFound,
-            blocks: self.pages.take_touched_blocks().map(census).collect(),
+            let pages = pages.map(|content| (content, 1));
+            let free_blocks = self.pages.free_blocks_of(block);
+            blocks.push((block.0, BlockCensus::new(migratetype, pages, free_blocks)));
         }
+        BlockChanges { kind: TrackKind::Kernel, start: StartState::AsFound, blocks }
     }
 
     /// The kernel's fallbacks (`kmem:mm_page_alloc_extfrag`): every region's first frame and counts.

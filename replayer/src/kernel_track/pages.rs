@@ -310,11 +310,13 @@ impl PageTable {
     }
 
     /// Pageblocks of which a page has changed since the last call, and what they hold now.
-    pub fn take_touched_blocks(&self) -> impl Iterator<Item = (PageblockId, Vec<Content>)> {
+    pub fn take_touched_blocks(
+        &self,
+    ) -> impl Iterator<Item = (PageblockId, impl Iterator<Item = Content>)> {
         let order = self.geometry.pageblock_order;
         self.census.take_touched().into_iter().map(move |block| {
-            let frames = block.0 << order..(block.0 + 1) << order;
-            (block, frames.map(|frame| self.state(frame).content()).collect())
+            let frames = (block.0 as usize) << order..(block.0 as usize + 1) << order;
+            (block, self.states[frames].iter().map(|state| state.content()))
         })
     }
 
@@ -329,9 +331,10 @@ impl PageTable {
     #[must_use]
     pub fn free_blocks_of(&self, block: PageblockId) -> FreeBlocks {
         let order = self.geometry.pageblock_order;
-        let first = block.0 << order;
         let mut free = FreeBlocks::default();
-        self.buddy.merged_between(first, order, |order| free.add(order));
+        for (order, count) in (0..).zip(self.buddy.merged_within(block.0 << order, order)) {
+            free.add_many(order, count);
+        }
         free
     }
 

@@ -88,7 +88,7 @@ pub fn replay<R: Read>(
     let mut collector = Collector::new(&header.machine, header.started_ns);
     let mut sampled = Sampled::new(header.started_ns, interval_ns);
     while let Some(frame) = reader.next_frame()? {
-        sampled.feed(frame, &mut observatory, |tracks| collector.look(tracks))?;
+        sampled.feed(frame, &mut observatory, |tracks, _| collector.look(tracks))?;
         progress(reader.position());
     }
     observatory.finish()?;

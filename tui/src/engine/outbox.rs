@@ -121,7 +121,7 @@ mod tests {
     fn what_waits_stays_bounded_and_no_pageblock_is_forgotten() {
         let (channel, mut screen) = tokio::sync::mpsc::channel(1);
         let mut outbox = Outbox::new(HostId(0), channel, false);
-        let census = BlockCensus::new(None, [Content::Free], FreeBlocks::default());
+        let census = BlockCensus::new(None, [(Content::Free, 1)], FreeBlocks::default());
         for i in 0..5000 {
             let (kind, start) = (TrackKind::Spb, StartState::AsFound);
             let changes = BlockChanges { kind, start, blocks: vec![(i % 700, census)] };

@@ -27,6 +27,9 @@ use crate::state::host::{SnapshotNote, Update};
 
 /// How long a worker waits for a frame before it looks after other things.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// What reads a recording, and the tracks that it starts, are this much less urgent than the
+/// screen, which would wait for a turn on a busy machine.
+const READING_NICENESS: i32 = 5;
 /// Prefix of the workers' thread names; a panic there is shown, not fatal.
 pub const THREAD_PREFIX: &str = "replay-";
 
@@ -84,6 +87,11 @@ pub fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let name = format!("{THREAD_PREFIX}{}", outbox.host().0);
     thread::Builder::new().name(name).spawn(move || {
+        if !settings.live
+            && let Err(error) = rustix::process::nice(READING_NICENESS)
+        {
+            tracing::warn!("reading is as urgent as the screen: {error}");
+        }
         let mut worker = Worker { settings, outbox, controls, epoch, replay: None, keeper: None };
         let run = || worker.run(source.as_mut());
         let ended = panic::catch_unwind(AssertUnwindSafe(run))
@@ -146,9 +154,9 @@ impl Replay {
             self.sampled.widen(SECOND_NS);
         }
         let streaming = &mut self.streaming;
-        let batch = self.sampled.feed_events(batch, &mut self.tracks, |tracks| {
+        let batch = self.sampled.feed_events(batch, &mut self.tracks, |tracks, time_ns| {
             begin_streaming(streaming, tracks, live, outbox)?;
-            ask(tracks, live)?;
+            ask(tracks, time_ns, live)?;
             settle(tracks, live, outbox)
         })?;
         begin_streaming(streaming, &mut self.tracks, live, outbox)?;
@@ -185,8 +193,8 @@ fn is_opening(tracks: &Observatory) -> bool {
 }
 
 /// Asks for a sample; not of a live host that still owes one, whose events would have to wait.
-fn ask(tracks: &mut Observatory, live: bool) -> Result<(), ReplayError> {
-    if is_opening(tracks) || (live && tracks.asked() > 0) { Ok(()) } else { tracks.ask() }
+fn ask(tracks: &mut Observatory, time_ns: TimeNs, live: bool) -> Result<(), ReplayError> {
+    if is_opening(tracks) || (live && tracks.asked() > 0) { Ok(()) } else { tracks.ask(time_ns) }
 }
 
 impl Worker {
@@ -288,7 +296,8 @@ impl Worker {
             if building != std::mem::replace(&mut replay.building, building) {
                 self.outbox.send(Update::Building(building))?;
                 // Where no event follows, these tracks would not be seen.
-                ask(&mut replay.tracks, self.settings.live)?;
+                let time_ns = replay.tracks.time_ns();
+                ask(&mut replay.tracks, time_ns, self.settings.live)?;
             }
         }
         if let Some(share) = progress {

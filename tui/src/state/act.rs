@@ -2,12 +2,13 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fragscope_replay::observe::StartState;
+use fragscope_trace::event::TimeNs;
 
-use super::State;
 use super::hosts::hosts;
 use super::rows::{regions, row_count, sorts};
 use super::seek::{Wanted, parse};
 use super::ui::{Prompt, PromptKind, ViewId, ZOOMS};
+use super::{HostId, State};
 use crate::input::Action;
 use crate::input::command::matching;
 
@@ -31,6 +32,7 @@ pub enum Typed {
     Taken(Option<Effect>),
 }
 
+const SECOND_NS: u64 = 1_000_000_000;
 /// Rows that a page of a list moves by.
 const PAGE_ROWS: isize = 10;
 /// The help is never longer than this.
@@ -181,14 +183,22 @@ impl State {
     fn seek_taint(&mut self, forward: bool) {
         if !self.host_mut().seek_taint(forward) {
             let side = if forward { "after" } else { "before" };
-            self.ui.message = Some(format!("no taint of the kernel track {side} this moment"));
+            let known = self.so_far();
+            self.ui.message =
+                Some(format!("no taint of the kernel track {side} this moment{known}"));
         }
     }
 
     fn seek_first_loss(&mut self) {
         if !self.host_mut().seek_first_loss() {
-            self.ui.message = Some("no 1 GiB page was lost since the beginning".to_owned());
+            let known = self.so_far();
+            self.ui.message = Some(format!("no 1 GiB page was lost since the beginning{known}"));
         }
+    }
+
+    /// What to add to a search without result.
+    fn so_far(&self) -> &'static str {
+        if self.host().is_being_read() { ", as far as the recording is read" } else { "" }
     }
 
     /// Only a live trace is not in a file already.
@@ -302,12 +312,11 @@ impl State {
         self.host_mut().refresh();
     }
 
-    /// Moves the time cursor; says what is kept where the time lies outside.
+    /// Moves the time cursor; says so where there is nothing, or nothing yet, at that time.
     fn go_to(&mut self, wanted: Wanted) {
-        let zone = self.zone.clone();
-        let wall = self.now.wall;
+        let id = HostId(self.selected);
         let host = self.host_mut();
-        let (Some(range), Some(clock)) = (host.range(), host.clock.clone()) else {
+        let (Some(range), Some(clock)) = (host.range(), &host.clock) else {
             return;
         };
         let time_ns = match wanted {
@@ -319,15 +328,35 @@ impl State {
             Wanted::Offset(by) => host.cursor.time_ns(range).saturating_add_signed(by),
             Wanted::Wall(time) => clock.host_ns(time),
         };
-        // A time of day names a whole second, and the range need not begin at one.
-        let outside =
-            time_ns.saturating_add(1_000_000_000) < range.0 || time_ns > range.1 + 1_000_000_000;
-        if outside && matches!(wanted, Wanted::Wall(_)) {
-            let text = |t| clock.text(t, wall, &zone);
-            let message = format!("recorded range is {} - {}", text(range.0), text(range.1));
-            self.ui.message = Some(message);
-            return;
+        let outside = self.say_if_outside(id, time_ns);
+        let host = self.host_mut();
+        if !outside || host.is_being_read() || matches!(wanted, Wanted::Offset(_)) {
+            host.seek(time_ns);
         }
-        host.cursor.seek(time_ns, range);
+    }
+
+    /// Says what is kept, or read, where a time lies outside of that; returns whether it does.
+    pub(super) fn say_if_outside(&mut self, id: HostId, time_ns: TimeNs) -> bool {
+        let host = &self.hosts[id.0];
+        let (Some(range), Some(clock)) = (host.range(), &host.clock) else {
+            return false;
+        };
+        // A time of day names a whole second, and the range need not begin at one.
+        let early = time_ns.saturating_add(SECOND_NS) < range.0;
+        let late = time_ns > range.1.saturating_add(SECOND_NS);
+        let text = |t| clock.text(t, self.now.wall, &self.zone);
+        let message = match host.is_being_read() {
+            true if late => format!(
+                "{} is not read yet, only up to {}: it is shown when it comes (space: stay here)",
+                text(time_ns),
+                text(range.1)
+            ),
+            true => format!("the recording begins at {}", text(range.0)),
+            false => format!("recorded range is {} - {}", text(range.0), text(range.1)),
+        };
+        if (early || late) && id.0 == self.selected {
+            self.ui.message = Some(message);
+        }
+        early || late
     }
 }

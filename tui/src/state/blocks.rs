@@ -1,10 +1,13 @@
-//! Pageblocks of every track over time: for each region a first state and what changed since, from
-//! sample to sample.
+//! Pageblocks of every track over time: for each region a state and what changed since, from sample
+//! to sample, and a state anew every so many bytes.
 //!
-//! Kept encoded, region by region, so that one region at any time is little work. Bounded: when
-//! there is too much, changes of a region that follow each other become one. The newest state is
-//! always exact, and an earlier one is that of the last change kept before it.
+//! Kept encoded, region by region, in stretches of time that each begin with all pageblocks, so
+//! that one region at any time is a stretch's worth of work, however long the recording. Bounded:
+//! when there is too much, two stretches become one in which changes that follow each other are
+//! joined. The newest state is always exact, and an earlier one is that of the last change kept
+//! before it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use fragscope_replay::observe::{BlockCensus, BlockChanges, FreeBlocks, StartState, TrackKind};
@@ -16,9 +19,17 @@ use fragscope_trace::varint::{self, Input};
 pub const BYTES_MAX: usize = 128 << 20;
 /// log2 of the pageblocks that are kept together: those of a region.
 const GROUP_SHIFT: u32 = 9;
+/// Bytes after which another stretch begins: what is decoded for a region at any time. Beginning
+/// anew takes some kilobytes, reading this much a fraction of a millisecond. Tests have many.
+pub(super) const STRETCH_BYTES: usize = if cfg!(test) { 600 } else { 64 << 10 };
+/// zstd level of stretches that are over.
+const LEVEL: i32 = 1;
 
 /// Pageblocks by number, ascending.
 type Blocks = Vec<(u32, BlockCensus)>;
+
+/// Pageblocks that changed, and when.
+type Change = (TimeNs, Blocks);
 
 /// Which pageblocks: a track's, of one region.
 type Key = (TrackKind, StartState, u32);
@@ -26,10 +37,22 @@ type Key = (TrackKind, StartState, u32);
 /// Some pageblocks over time.
 #[derive(Clone, Debug, Default)]
 struct Stream {
-    /// Changes in order: time since the change before, number of pageblocks, and those.
-    bytes: Vec<u8>,
+    /// In order of time; the last one grows, the others are packed.
+    stretches: Vec<Stretch>,
+    /// Bytes of all of them.
+    bytes: usize,
+}
+
+/// All pageblocks at one time, and what changed from then on.
+#[derive(Clone, Debug)]
+struct Stretch {
+    from_ns: TimeNs,
     /// Time of the last change.
     last_ns: TimeNs,
+    /// Changes in order: time since the change before, number of pageblocks, and those.
+    bytes: Vec<u8>,
+    /// How many bytes these are, if they are packed.
+    packed: Option<usize>,
     /// How often changes were joined.
     coarsened: u8,
 }
@@ -50,11 +73,11 @@ impl BlockHistory {
     fn push_within(&mut self, bytes_max: usize, time_ns: TimeNs, changes: Vec<BlockChanges>) {
         for BlockChanges { kind, start, blocks } in changes {
             for part in blocks.chunk_by(|a, b| a.0 >> GROUP_SHIFT == b.0 >> GROUP_SHIFT) {
-                let key = (kind, start, part[0].0 >> GROUP_SHIFT);
-                let stream = self.streams.entry(key).or_default();
-                let before = stream.bytes.len();
-                stream.write(time_ns, part);
-                self.bytes += stream.bytes.len() - before;
+                let stream =
+                    self.streams.entry((kind, start, part[0].0 >> GROUP_SHIFT)).or_default();
+                let before = stream.bytes;
+                stream.push(time_ns, part);
+                self.bytes = self.bytes + stream.bytes - before;
             }
         }
         while self.bytes > bytes_max && self.coarsen() {}
@@ -82,25 +105,75 @@ impl BlockHistory {
     ) -> Vec<(u32, BlockCensus)> {
         let groups = range.start >> GROUP_SHIFT..=range.end.saturating_sub(1) >> GROUP_SHIFT;
         let streams = groups.filter_map(|group| self.streams.get(&(kind, start, group)));
-        let blocks = streams.flat_map(|stream| stream.at(time_ns));
+        let blocks = streams.filter_map(|stream| stream.at(time_ns)).flat_map(|s| s.state(time_ns));
         blocks.filter(|(block, _)| range.contains(block)).collect()
     }
 
-    /// Joins changes of the region that has the most of them among those joined least. Returns
-    /// whether that made it smaller.
+    /// Joins changes of the region that takes most room. Returns whether that made it smaller.
     fn coarsen(&mut self) -> bool {
-        let key = |s: &&mut Stream| (std::cmp::Reverse(s.coarsened), s.bytes.len());
-        let Some(stream) = self.streams.values_mut().max_by_key(key) else { return false };
-        let before = stream.bytes.len();
+        let Some(stream) = self.streams.values_mut().max_by_key(|stream| stream.bytes) else {
+            return false;
+        };
+        let before = stream.bytes;
         stream.coarsen();
-        self.bytes = self.bytes + stream.bytes.len() - before;
-        stream.bytes.len() < before
+        self.bytes = self.bytes + stream.bytes - before;
+        stream.bytes < before
     }
 }
 
 impl Stream {
-    /// Appends what changed up to a time. Time never goes back.
-    fn write(&mut self, time_ns: TimeNs, blocks: &[(u32, BlockCensus)]) {
+    /// Appends what changed up to a time, which never goes back.
+    fn push(&mut self, time_ns: TimeNs, blocks: &[(u32, BlockCensus)]) {
+        match self.stretches.last_mut() {
+            None => self.stretches.push(Stretch::new(time_ns, blocks)),
+            Some(last) if last.bytes.len() < STRETCH_BYTES => last.push(time_ns, blocks),
+            Some(last) => {
+                let time_ns = time_ns.max(last.last_ns);
+                let next = Stretch::new(time_ns, &merged(&last.state(time_ns), blocks));
+                last.pack();
+                self.stretches.push(next);
+            }
+        }
+        self.bytes = self.stretches.iter().map(|s| s.bytes.len()).sum();
+    }
+
+    /// The stretch that tells the state at a time; none before the first.
+    fn at(&self, time_ns: TimeNs) -> Option<&Stretch> {
+        let after = self.stretches.partition_point(|stretch| stretch.from_ns <= time_ns);
+        self.stretches[..after].last()
+    }
+
+    /// Makes one of two packed stretches that follow each other: of those that were coarsened
+    /// least the oldest. Where there are none, the one that grows is made coarser.
+    fn coarsen(&mut self) {
+        let packed = self.stretches.len().saturating_sub(1);
+        let pairs = self.stretches[..packed].windows(2).enumerate();
+        let level = |pair: &[Stretch]| pair[0].coarsened.max(pair[1].coarsened);
+        let (range, packs) = match pairs.min_by_key(|(i, pair)| (level(pair), *i)) {
+            Some((i, _)) => (i..i + 2, true),
+            None => (packed..self.stretches.len(), false),
+        };
+        if let Some(mut coarser) = Stretch::joined(&self.stretches[range.clone()]) {
+            if packs {
+                coarser.pack();
+            }
+            self.stretches.splice(range, [coarser]);
+        }
+        self.bytes = self.stretches.iter().map(|s| s.bytes.len()).sum();
+    }
+}
+
+impl Stretch {
+    /// A stretch that begins with these pageblocks.
+    fn new(from_ns: TimeNs, blocks: &[(u32, BlockCensus)]) -> Stretch {
+        let mut stretch =
+            Stretch { from_ns, last_ns: 0, bytes: Vec::new(), packed: None, coarsened: 0 };
+        stretch.push(from_ns, blocks);
+        stretch
+    }
+
+    /// Appends what changed up to a time; it must not be packed.
+    fn push(&mut self, time_ns: TimeNs, blocks: &[(u32, BlockCensus)]) {
         let time_ns = time_ns.max(self.last_ns);
         varint::put(&mut self.bytes, time_ns - self.last_ns);
         varint::put(&mut self.bytes, blocks.len() as u64);
@@ -113,36 +186,88 @@ impl Stream {
         self.last_ns = time_ns;
     }
 
+    /// Packs what it holds, if that makes it smaller.
+    fn pack(&mut self) {
+        if self.packed.is_none()
+            && let Ok(packed) = zstd::bulk::compress(&self.bytes, LEVEL)
+            && packed.len() < self.bytes.len()
+        {
+            self.packed = Some(self.bytes.len());
+            // It has room for what cannot be packed at all.
+            self.bytes = packed.as_slice().into();
+        }
+    }
+
     /// All changes up to a time, in order.
-    fn changes(&self, until_ns: TimeNs) -> impl Iterator<Item = (TimeNs, Blocks)> {
-        let mut input = Input::new(&self.bytes);
-        let mut time_ns = 0;
-        let read = std::iter::from_fn(move || {
+    fn changes(&self, until_ns: TimeNs) -> Vec<Change> {
+        let bytes = match self.packed {
+            None => Cow::Borrowed(self.bytes.as_slice()),
+            // It was packed by this very program.
+            Some(length) => zstd::bulk::decompress(&self.bytes, length).unwrap_or_default().into(),
+        };
+        #[cfg(test)]
+        super::work::bytes_decoded(bytes.len());
+        let (mut input, mut time_ns) = (Input::new(&bytes), 0);
+        let read = std::iter::from_fn(|| {
             time_ns += input.varint("time").ok()?;
             Some((time_ns, take_blocks(&mut input)?))
         });
-        read.take_while(move |(time, _)| *time <= until_ns)
+        read.take_while(|(time, _)| *time <= until_ns).collect()
     }
 
-    fn at(&self, time_ns: TimeNs) -> Blocks {
-        let mut blocks = BTreeMap::new();
-        for (_, changed) in self.changes(time_ns) {
-            blocks.extend(changed);
+    /// The pageblocks at a time.
+    fn state(&self, time_ns: TimeNs) -> Blocks {
+        let mut blocks = [None; 1 << GROUP_SHIFT];
+        for (block, census) in self.changes(time_ns).into_iter().flat_map(|(_, blocks)| blocks) {
+            blocks[block as usize % blocks.len()] = Some((block, census));
         }
-        blocks.into_iter().collect()
+        blocks.into_iter().flatten().collect()
     }
 
-    /// Makes one of every two changes that follow each other.
-    fn coarsen(&mut self) {
-        let changes: Vec<(TimeNs, Blocks)> = self.changes(self.last_ns).collect();
-        *self = Stream { coarsened: self.coarsened.saturating_add(1), ..Stream::default() };
-        for pair in changes.chunks(2) {
-            match pair {
-                [(_, earlier), (time_ns, later)] => self.write(*time_ns, &merged(earlier, later)),
-                rest => rest.iter().for_each(|(time_ns, blocks)| self.write(*time_ns, blocks)),
+    /// Stretches that follow each other as one, with as many changes joined as it takes to stay
+    /// within the length of one: every two at least. `None` without any.
+    fn joined(stretches: &[Stretch]) -> Option<Stretch> {
+        let (first, rest) = stretches.split_first()?;
+        let mut changes = first.changes(TimeNs::MAX);
+        let mut before = first;
+        for stretch in rest {
+            let state = before.state(TimeNs::MAX);
+            let mut later = stretch.changes(TimeNs::MAX);
+            // It begins with all pageblocks, most of them known.
+            if let Some((_, begin)) = later.first_mut() {
+                begin.retain(|block| !holds(&state, block));
             }
+            changes.append(&mut later);
+            before = stretch;
+        }
+        let (begin, changes) = changes.split_first()?;
+        let coarsened = stretches.iter().map(|s| s.coarsened).max().unwrap_or(0).saturating_add(1);
+        let mut each = 2;
+        loop {
+            let mut joined = Stretch::new(begin.0, &begin.1);
+            joined.coarsened = coarsened;
+            for some in changes.chunks(each) {
+                let (time_ns, blocks) = union(some);
+                joined.push(time_ns, &blocks);
+            }
+            if joined.bytes.len() <= STRETCH_BYTES || each >= changes.len() {
+                return Some(joined);
+            }
+            each *= 2;
         }
     }
+}
+
+/// Whether a state has this pageblock just so.
+fn holds(state: &[(u32, BlockCensus)], block: &(u32, BlockCensus)) -> bool {
+    state.binary_search_by_key(&block.0, |known| known.0).is_ok_and(|at| state[at] == *block)
+}
+
+/// Changes that follow each other as one.
+fn union(changes: &[Change]) -> Change {
+    let time_ns = changes.last().map_or(0, |(time_ns, _)| *time_ns);
+    let join = |all: Blocks, (_, blocks): &Change| merged(&all, blocks);
+    (time_ns, changes.iter().fold(Vec::new(), join))
 }
 
 /// Number for a pageblock whose type is not known.

@@ -66,12 +66,13 @@ impl Cursor {
     }
 
     /// Pauses where it is, or goes on: a recording from here (from the beginning if it stands at
-    /// the end), live data from the newest.
+    /// the end), live data from the newest. What waits for a time that is not read yet stays here.
     pub fn toggle(&mut self, range: (TimeNs, TimeNs), live: bool) {
         let now = self.time_ns(range);
         self.position = match self.position {
             Position::Playing(_) => Position::At(now),
             Position::Newest if live => Position::At(now),
+            Position::At(wanted) if wanted > range.1 && !live => Position::At(now),
             Position::At(_) if live => Position::Newest,
             _ if now >= range.1 => Position::Playing(range.0),
             _ => Position::Playing(now),

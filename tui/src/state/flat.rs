@@ -210,6 +210,8 @@ pub fn put_differences(before: &[u64], now: &[u64], out: &mut Vec<u8>) {
 
 /// Applies differences to the numbers they were taken from.
 pub fn apply_differences(bytes: &[u8], numbers: &mut [u64]) {
+    #[cfg(test)]
+    super::work::sample_decoded();
     let mut input = Input::new(bytes);
     let mut at = 0;
     while input.left() > 0 {

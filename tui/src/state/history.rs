@@ -19,8 +19,8 @@ use super::flat::{self, Shape};
 pub const SAMPLES_MAX: usize = 24 * 3600;
 /// Most memory that kept samples may take together.
 pub const BYTES_MAX: usize = 128 << 20;
-/// Samples and bytes after which another chunk begins.
-const CHUNK_SAMPLES: usize = 64;
+/// Samples and bytes after which another chunk begins: what is decoded for any sample.
+pub(super) const CHUNK_SAMPLES: usize = 64;
 const CHUNK_BYTES: usize = 4 << 20;
 /// Newest samples that are at hand as they came.
 const RECENT: usize = 4;

@@ -14,8 +14,9 @@ use fragscope_trace::snapshot::{SnapshotRole, SnapshotSource};
 
 use super::blocks::BlockHistory;
 use super::clock::WallClock;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Position};
 use super::history::{History, Point, Thinning};
+use super::pace::Pace;
 use super::rates::{self, Interval};
 use crate::conn::phase::{Origin, Phase};
 
@@ -99,6 +100,8 @@ pub struct Host {
     pub snapshots: Vec<SnapshotNote>,
     /// Share of a recording that is read.
     pub progress: Option<f64>,
+    /// How fast it is read.
+    pub pace: Pace,
     /// End of the trace.
     pub end: Option<Arc<End>>,
     /// The moment wanted. What is shown of it follows with [`Host::refresh`].
@@ -132,6 +135,7 @@ impl Host {
             taints_dropped: 0,
             snapshots: Vec::new(),
             progress: None,
+            pace: Pace::default(),
             end: None,
             cursor: Cursor::default(),
             shown: None,
@@ -262,6 +266,22 @@ impl Host {
         self.phase.is_growing()
     }
 
+    /// Whether a recording is still being read: what lies behind the last sample may come.
+    #[must_use]
+    pub fn is_being_read(&self) -> bool {
+        self.is_growing() && !self.origin.is_live()
+    }
+
+    /// The moment wanted, where a recording is not read so far yet.
+    #[must_use]
+    pub fn awaited(&self) -> Option<TimeNs> {
+        let (_, newest_ns) = self.range()?;
+        match self.cursor.position {
+            Position::At(time_ns) if self.is_being_read() && time_ns > newest_ns => Some(time_ns),
+            _ => None,
+        }
+    }
+
     /// Time from the beginning of the trace to the moment shown, in seconds.
     #[must_use]
     pub fn watched_seconds(&self) -> f64 {
@@ -285,10 +305,12 @@ impl Host {
         self.cursor.seek(self.history.points()[to].time_ns, range);
     }
 
-    /// Goes to a time and stays there.
+    /// Goes to a time and stays there. In a recording that is not read so far, the last sample is
+    /// shown until the time comes.
     pub fn seek(&mut self, time_ns: TimeNs) {
-        if let Some(range) = self.range() {
-            self.cursor.seek(time_ns, range);
+        if let Some((oldest_ns, newest_ns)) = self.range() {
+            let last_ns = if self.is_being_read() { TimeNs::MAX } else { newest_ns };
+            self.cursor.seek(time_ns, (oldest_ns, last_ns));
         }
     }
 

@@ -16,11 +16,14 @@ pub mod history;
 pub mod host;
 pub mod hosts;
 pub mod lists;
+pub mod pace;
 pub mod rates;
 pub mod rows;
 pub mod seek;
 pub mod ui;
 pub mod warnings;
+#[cfg(test)]
+mod work;
 
 use jiff::tz::TimeZone;
 
@@ -95,8 +98,13 @@ impl State {
         if let Update::Notice(text) = update {
             self.ui.message = Some(text);
         } else if let Some(host) = self.hosts.get_mut(id.0) {
+            let awaited = host.awaited();
             host.update(update);
-            host.refresh();
+            if let Some(time_ns) = awaited.filter(|_| !host.is_being_read()) {
+                host.seek(time_ns);
+                self.say_if_outside(id, time_ns);
+            }
+            self.hosts[id.0].refresh();
         }
     }
 
@@ -114,6 +122,7 @@ impl State {
             let before = host.shown().map(|s| s.time_ns);
             let growing = host.is_growing();
             host.cursor.advance(elapsed, range, growing);
+            host.pace.note(now.uptime, range.1);
             host.refresh();
             changed |= host.shown().map(|s| s.time_ns) != before;
         }

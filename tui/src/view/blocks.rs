@@ -245,10 +245,9 @@ mod tests {
     #[test]
     fn one_page_that_cannot_move_is_never_hidden() {
         let theme = Theme::default();
-        let block = |tainting: usize| {
-            let pages = std::iter::repeat_n(Content::Slab, tainting);
-            let rest = std::iter::repeat_n(Content::Anon, 512 - tainting);
-            (0, BlockCensus::new(None, pages.chain(rest), FreeBlocks::default()))
+        let block = |tainting: u16| {
+            let pages = [(Content::Slab, tainting), (Content::Anon, 512 - tainting)];
+            (0, BlockCensus::new(None, pages, FreeBlocks::default()))
         };
         assert_eq!(worst(theme, &[block(0), block(1)]).0, SPOILED);
         assert_eq!(worst(theme, &[block(300), block(1)]).0, TAINTED);

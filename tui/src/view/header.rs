@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use super::pane::put;
 use super::{Context, hosts, notes};
 use crate::conn::phase::{Origin, Phase};
-use crate::format::{bytes, count, percent, rate};
+use crate::format::{bytes, count, percent, rate, span};
 use crate::state::cursor::Position;
 use crate::state::host::Host;
 use crate::state::ui::ViewId;
@@ -150,7 +150,13 @@ fn position(context: Context<'_>) -> Option<String> {
     let host = state.host();
     let shown = host.shown()?;
     let clock = host.clock.as_ref()?;
-    let time = clock.text(shown.time_ns, state.now.wall, &state.zone);
+    let text = |time_ns| clock.text(time_ns, state.now.wall, &state.zone);
+    let time = text(shown.time_ns);
+    if let Some(awaited) = host.awaited() {
+        let left = host.pace.until(awaited).map(|left| span(left.as_secs_f64().ceil()));
+        let left = left.map(|left| format!(", in about {left}")).unwrap_or_default();
+        return Some(format!("WAITING for {}{left}, showing {time}", text(awaited)));
+    }
     let live = host.origin.is_live() && host.is_growing();
     match host.cursor.position {
         Position::Newest if live || host.is_growing() => None,

@@ -1,10 +1,17 @@
 //! What keys do, as seen on the screen.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use fragscope::conn::phase::Phase;
 use fragscope::state::act::Effect;
+use fragscope::state::clock::Now;
+use fragscope::state::host::Update;
+use fragscope::state::{HostId, State};
 use fragscope::view::theme::Theme;
 use ratatui::style::Color;
 
-use crate::made_up::{self, SMALL, Scene, Shape, press, screen, state, state_with, text};
+use crate::made_up::{self, SECONDS, SMALL, Scene, Shape, press, screen, state, state_with, text};
 
 fn wide(state: &fragscope::state::State) -> String {
     text(state, 120, 40, Theme::default())
@@ -28,6 +35,59 @@ fn a_time_is_gone_to_or_the_range_is_named() {
     assert!(wide(&state).contains("recorded range is 14:03:00 - 14:13:00"), "{}", wide(&state));
     press(&mut state, "t x enter");
     assert!(wide(&state).contains("`x` is no time"), "{}", wide(&state));
+}
+
+/// A recording of which ten minutes are read.
+fn being_read() -> State {
+    let mut state = state(Scene::Replay);
+    state.update(HostId(0), Update::Phase(Phase::Streaming));
+    state.update(HostId(0), Update::Progress(0.4));
+    state
+}
+
+#[test]
+fn a_time_that_is_not_read_yet_is_waited_for_and_then_shown() {
+    let mut state = being_read();
+    press(&mut state, "t 1 4 : 1 4 enter");
+    let waiting = wide(&state);
+    assert!(waiting.contains("READING 40 %  WAITING for 14:14:00, showing 14:13:00"), "{waiting}");
+    assert!(waiting.contains("14:14:00 is not read yet, only up to 14:13:00"), "{waiting}");
+    let machine = state.host().machine.clone().expect("it has begun");
+    for second in [SECONDS + 30, SECONDS + 60, SECONDS + 90] {
+        let sample = made_up::sample(&machine, SMALL, second);
+        state.update(HostId(0), Update::Sample(Arc::new(sample)));
+        let uptime = state.now.uptime + Duration::from_secs(3);
+        state.tick(Now { uptime, ..state.now });
+        let text = wide(&state);
+        match second == SECONDS + 30 {
+            // 30 s in 3 s: it is read ten times as fast as it happened.
+            true => assert!(
+                text.contains("WAITING for 14:14:00, in about 3 s, showing 14:13:30"),
+                "{text}"
+            ),
+            false => assert!(text.contains("PAUSED at 14:14:00"), "{text}"),
+        }
+    }
+}
+
+#[test]
+fn what_does_not_come_is_said_at_the_end() {
+    let mut state = being_read();
+    press(&mut state, "t 1 4 : 5 9 enter");
+    state.update(HostId(0), Update::Phase(Phase::Ended { note: None }));
+    let text = wide(&state);
+    assert!(text.contains("PAUSED at 14:13:00"), "{text}");
+    assert!(text.contains("recorded range is 14:03:00 - 14:13:00"), "{text}");
+}
+
+#[test]
+fn waiting_for_a_time_can_be_given_up() {
+    for keys in ["space", "[ ]", "t 1 4 : 0 5 enter", "G"] {
+        let mut state = being_read();
+        press(&mut state, "t 1 4 : 5 9 enter");
+        press(&mut state, keys);
+        assert!(state.host().awaited().is_none(), "{keys}: {}", wide(&state));
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running program and its terminal.
 pub(crate) struct Pty {
-    child: Child,
+    pub(crate) child: Child,
     master: File,
     /// Kept open so that the terminal's modes can be read after the program has gone.
     slave: OwnedFd,
@@ -28,6 +28,8 @@ pub(crate) struct Pty {
 struct Seen {
     parser: vt100::Parser,
     bytes: Vec<u8>,
+    /// When it last wrote.
+    written_at: Instant,
 }
 
 impl Pty {
@@ -55,6 +57,7 @@ impl Pty {
         let seen = Arc::new(Mutex::new(Seen {
             parser: vt100::Parser::new(rows, columns, 0),
             bytes: Vec::new(),
+            written_at: Instant::now(),
         }));
         let master = File::from(master);
         let (mut reader, into) = (master.try_clone().expect("a handle"), Arc::clone(&seen));
@@ -64,6 +67,7 @@ impl Pty {
                 let mut seen = into.lock().expect("not poisoned");
                 seen.parser.process(&buffer[..count]);
                 seen.bytes.extend_from_slice(&buffer[..count]);
+                seen.written_at = Instant::now();
             }
         });
         Pty { child, master, slave, seen }
@@ -90,14 +94,29 @@ impl Pty {
         String::from_utf8_lossy(&self.seen.lock().expect("not poisoned").bytes).into_owned()
     }
 
-    /// Waits until the screen is as wanted. Returns how long that took.
+    /// When the program last wrote.
+    pub(crate) fn written_at(&self) -> Instant {
+        self.seen.lock().expect("not poisoned").written_at
+    }
+
+    /// Waits until the screen is as wanted. Returns how long it took until the program last wrote.
     pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Duration {
+        self.wait_at_most(PATIENCE, what, wanted)
+    }
+
+    /// The same for what may take long.
+    pub(crate) fn wait_at_most(
+        &self,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Duration {
         let began = Instant::now();
         while !wanted(&self.screen()) {
-            assert!(began.elapsed() < PATIENCE, "no {what} on the screen:\n{}", self.screen());
+            assert!(began.elapsed() < patience, "no {what} on the screen:\n{}", self.screen());
             std::thread::sleep(Duration::from_millis(1));
         }
-        began.elapsed()
+        self.written_at().saturating_duration_since(began)
     }
 
     /// Sends a signal.
