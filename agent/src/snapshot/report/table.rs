@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use fragscope_trace::region::{Bounds, RegionState};
+use fragscope_trace::region::Bounds;
 use fragscope_trace::snapshot::SnapshotSource;
 
 use super::{Pages, Report, Row};
@@ -73,19 +73,6 @@ fn source_name(source: SnapshotSource) -> &'static str {
     }
 }
 
-/// The state as people call it.
-fn state_name(state: RegionState) -> &'static str {
-    match state {
-        RegionState::Absent => "absent",
-        RegionState::Partial => "partial",
-        RegionState::Hugetlb => "hugetlb",
-        RegionState::Tainted => "tainted",
-        RegionState::Unknown => "unknown",
-        RegionState::Evacuable => "evacuable",
-        RegionState::Free => "free",
-    }
-}
-
 type Column = (&'static str, fn(&Pages) -> u64);
 
 const COLUMNS: [Column; 13] = [
@@ -112,7 +99,7 @@ fn write_table(f: &mut fmt::Formatter<'_>, rows: &[Row], totals: &Pages) -> fmt:
     }
     writeln!(f)?;
     for row in rows {
-        let state = state_name(row.state);
+        let state = row.state.name();
         let start = row.start_pfn.to_string();
         write!(f, "{:<4} {:<8} {start:>10} {state:<9}", row.node, row.zone)?;
         write_pages(f, &columns, &row.pages)?;
