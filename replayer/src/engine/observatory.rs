@@ -28,7 +28,7 @@ use crate::mm::spb::event::Recorder;
 use crate::observe::{
     AgentCost, BlockChanges, Divergence, Release, Sample, StartState, TaintEvent, TrackKind,
 };
-use crate::start::TrackSpec;
+use crate::start::{TrackSpec, memory};
 
 /// Operations handed to the tracks at once.
 const OPS_BATCH: usize = 1 << 15;
@@ -336,6 +336,7 @@ impl Observatory {
     }
 
     fn open_with(&mut self, snapshot: Arc<Snapshot>) -> Result<(), ReplayError> {
+        memory::check(&snapshot, self.specs.len())?;
         let (collects, serves_own) = (self.kernel.keeps_unmatched(), self.kernel.serves_own());
         self.kernel = KernelTrack::new(&snapshot.machine, self.header.started_ns)?;
         if collects {

@@ -30,7 +30,7 @@ use crate::observe::{
 /// log2 of the virtual nanoseconds between two calls of [`PageAllocator::advance`]: about 1 ms.
 const ADVANCE_SHIFT: u32 = 20;
 
-/// Operations whose memory is read together.
+/// How many operations before its own a page's frame is fetched; its place is twice as many before.
 const AHEAD: usize = 32;
 
 /// Order of a 1 GiB page.
@@ -177,32 +177,31 @@ impl<A: PageAllocator> PolicyTrack<A> {
 
     /// Replays operations.
     pub fn replay(&mut self, ops: &[Op]) {
-        for ahead in ops.chunks(AHEAD) {
-            self.look_ahead(ahead);
-            for op in ahead {
-                self.step(op);
-                if self.allocator.taint_changes_seen() != self.changes_seen {
-                    self.note_taints(op);
-                }
+        for (at, op) in ops.iter().enumerate() {
+            self.look_ahead(ops, at);
+            self.step(op);
+            if self.allocator.taint_changes_seen() != self.changes_seen {
+                self.note_taints(op);
             }
         }
     }
 
-    /// Reads what operations will need of the frame table, all before the first of them: the
-    /// processor then waits for memory once and not once for each.
-    #[inline]
-    fn look_ahead(&self, ops: &[Op]) {
+    /// Has brought near what later operations need: first where their pages live, then, once that
+    /// is at hand, the frames.
+    #[inline(always)]
+    fn look_ahead(&self, ops: &[Op], at: usize) {
         let frames = self.allocator.frames();
-        let (mut lives_in, mut read) = ([0; AHEAD], 0);
-        for (place, op) in lives_in.iter_mut().zip(ops) {
-            if let Step::Alloc { pfn, .. } | Step::Free { pfn, .. } = op.step {
-                *place = frames.near(pfn);
-            }
+        if let Some(Op { step: Step::Alloc { pfn, .. } | Step::Free { pfn, .. }, .. }) =
+            ops.get(at + 2 * AHEAD)
+        {
+            frames.prefetch_place(*pfn);
         }
-        for place in lives_in.iter().take(ops.len()) {
-            read ^= frames.owner(*place);
+        if let Some(Op { step: Step::Free { pfn, .. }, .. }) = ops.get(at + AHEAD)
+            && *pfn < frames.len()
+            && let Some(frame) = frames.place(*pfn)
+        {
+            self.allocator.prefetch(frame);
         }
-        std::hint::black_box(read);
     }
 
     #[inline(always)]

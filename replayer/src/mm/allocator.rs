@@ -47,6 +47,26 @@ pub enum BuildError {
         /// The limit.
         max: u64,
     },
+    /// There is no memory for its tables.
+    #[error(
+        "a replay of this machine takes {need} of memory ({pages} pages for the kernel's track and \
+         {policies} policies), and there are {available}; with one policy it takes {one}",
+        need = gib(*.need_bytes),
+        available = gib(*.available_bytes),
+        one = gib(*.one_bytes)
+    )]
+    Memory {
+        /// What the tracks take.
+        need_bytes: u64,
+        /// Pages of the machine.
+        pages: u64,
+        /// Tracks of policies that were asked for.
+        policies: usize,
+        /// What there is.
+        available_bytes: u64,
+        /// What a single policy would take.
+        one_bytes: u64,
+    },
     /// A geometry that no Linux has.
     #[error("{what} is {found}; expected {expected}")]
     Geometry {
@@ -57,6 +77,10 @@ pub enum BuildError {
         /// What is possible.
         expected: &'static str,
     },
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 /// A free that makes no sense.
@@ -152,6 +176,9 @@ pub trait PageAllocator: Sized {
     /// # Errors
     /// If part of the block is not allocated.
     fn free(&self, frame: Frame, order: u8, cpu: CpuId, entry: FreeEntry) -> Result<(), FreeError>;
+
+    /// A page in this frame will be freed soon: has brought near what that needs.
+    fn prefetch(&self, frame: Frame);
 
     /// Corrects what an allocated page holds (an LRU insertion, a resync).
     fn set_content(&self, frame: Frame, content: Content);

@@ -16,6 +16,7 @@ use super::counters::Counters;
 use super::fallbacks::RegionFallbacks;
 use super::flags::AllocFlags;
 use super::flavour::{Flavour, Guard, Lock, Word};
+use super::foresight::Foresight;
 use super::frames::{Frame, FrameState, FrameWord, Frames, ListId, Mark};
 use super::geometry::{Geometry, PageblockId, ZoneId};
 use super::pageblock::Pageblocks;
@@ -61,6 +62,10 @@ pub enum ListEnd {
     /// Tail (`FPI_TO_TAIL`).
     Tail,
 }
+
+/// How many pages before its own turn to be given back a page's buddy is looked at; the page itself
+/// is fetched twice as many before.
+const DRAIN_AHEAD: u32 = 6;
 
 /// List heads that each zone has beside those of the placement: deferred frees, and one per
 /// order for blocks that compaction isolated.
@@ -177,14 +182,20 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
     }
 
     /// Says that the pages of a block turned from one content to another.
-    #[inline]
+    #[inline(always)]
     pub fn shift(&self, frame: Frame, order: u8, from: Content, to: Content) {
-        let region = self.geometry.region_of(frame);
         if order == 0 {
+            let region = self.geometry.region_of(frame);
             self.census.shift_page(region, from, to, frame);
         } else {
-            self.census.shift(region, from, to, 1 << order, frame);
+            self.shift_block(frame, order, from, to);
         }
+    }
+
+    #[inline(never)]
+    fn shift_block(&self, frame: Frame, order: u8, from: Content, to: Content) {
+        let region = self.geometry.region_of(frame);
+        self.census.shift(region, from, to, 1 << order, frame);
     }
 
     /// `__add_to_free_list`
@@ -354,6 +365,22 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         self.frames.word(combined ^ 1 << (order + 1)).is_buddy_of(order + 1)
     }
 
+    /// Single pages are being given back from the tail of a list: has brought near what the next
+    /// ones need, first themselves and then the neighbours of the buddies they will merge with.
+    #[inline(always)]
+    pub(super) fn prefetch_drain(&self, foresight: &Foresight<F>) {
+        if let Some(frame) = foresight.nth_last(2 * DRAIN_AHEAD) {
+            self.frames.prefetch(frame);
+        }
+        if let Some(frame) = foresight.nth_last(DRAIN_AHEAD) {
+            self.blocks.prefetch(self.pageblock(frame));
+            let buddy = frame ^ 1;
+            if self.frames.word(buddy).is_buddy_of(0) {
+                self.frames.prefetch_neighbours(buddy);
+            }
+        }
+    }
+
     /// Changes the type of all pageblocks of a block.
     pub fn set_types(&self, frame: Frame, order: u8, migratetype: Migratetype) {
         for block in self.pageblocks_of(frame, order) {
@@ -376,7 +403,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
     }
 
     /// Marks the frames of a block as handed out, the first as its head. Nobody owns them yet.
-    #[inline]
+    #[inline(always)]
     pub fn mark_allocated(
         &self,
         frame: Frame,
@@ -385,12 +412,24 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         content: Content,
         marks: Mark,
     ) {
-        let word = |order, marks| {
-            FrameWord::new(FrameState::Allocated, order, migratetype, content, marks)
-        };
-        self.frames.set_word(frame, word(order, marks));
+        let word = FrameWord::new(FrameState::Allocated, order, migratetype, content, marks);
+        self.frames.set_word(frame, word);
         self.frames.disown(frame);
-        let tail = word(0, marks | Mark::TAIL);
+        if order > 0 {
+            self.mark_tails(frame, order, migratetype, content, marks | Mark::TAIL);
+        }
+    }
+
+    #[inline(never)]
+    fn mark_tails(
+        &self,
+        frame: Frame,
+        order: u8,
+        migratetype: Migratetype,
+        content: Content,
+        marks: Mark,
+    ) {
+        let tail = FrameWord::new(FrameState::Allocated, 0, migratetype, content, marks);
         for inner in frame + 1..frame + (1 << order) {
             self.frames.set_word(inner, tail);
             self.frames.disown(inner);

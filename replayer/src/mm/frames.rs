@@ -8,9 +8,11 @@
 //!
 //! While a frame is allocated its `next` slot holds its *owner*: the kernel pfn of the logical
 //! page that lives in it. The `place` slot is the inverse, indexed by kernel pfn: the frame where
-//! that logical page lives in this track.
+//! that logical page lives in this track. It is in a table of its own: neighbours by kernel pfn
+//! are asked for together, but live anywhere.
 
 use fragscope_trace::page::{Content, Migratetype};
+use prefetch_index::prefetch_index;
 
 use super::flavour::{Flavour, Word};
 
@@ -30,7 +32,6 @@ const HEAD: u32 = 1 << 31;
 const WORD: usize = 0;
 const NEXT: usize = 1;
 const PREV: usize = 2;
-const PLACE: usize = 3;
 /// In a `place` slot: the allocator dropped the page. Other values are a frame + 1, so that a zeroed
 /// table means "nowhere".
 const EVICTED: u32 = u32::MAX;
@@ -235,7 +236,10 @@ pub struct ListId(pub u32);
 /// Per-frame state and all lists of one track.
 #[derive(Debug)]
 pub struct Frames<F: Flavour> {
-    frames: Box<[[F::U32; 4]]>,
+    /// State and links by frame.
+    frames: Box<[[F::U32; 3]]>,
+    /// Place slots by kernel pfn.
+    places: Box<[[F::U32; 1]]>,
     heads: Box<[[F::U32; 2]]>,
 }
 
@@ -248,6 +252,7 @@ impl<F: Flavour> Frames<F> {
     pub fn new(frames: u64, lists: u32) -> Frames<F> {
         assert!(frames <= MAX_FRAMES, "{frames} frames: at most {MAX_FRAMES} are supported");
         assert!(lists < HEAD, "{lists} lists: at most {HEAD} are supported");
+        let places = F::U32::zeroed(frames as usize);
         let frames = F::U32::zeroed(frames as usize);
         let heads: Box<[[F::U32; 2]]> = F::U32::zeroed(lists as usize);
         for (id, head) in heads.iter().enumerate() {
@@ -255,7 +260,7 @@ impl<F: Flavour> Frames<F> {
             head[0].set(own);
             head[1].set(own);
         }
-        Frames { frames, heads }
+        Frames { frames, places, heads }
     }
 
     /// Number of frames, absent ones included.
@@ -291,41 +296,56 @@ impl<F: Flavour> Frames<F> {
     /// Where the logical page of a kernel pfn lives, or `None`.
     #[inline]
     pub fn place(&self, kernel_pfn: u32) -> Option<Frame> {
-        let place = self.frames[kernel_pfn as usize][PLACE].get().wrapping_sub(1);
+        let place = self.places[kernel_pfn as usize][0].get().wrapping_sub(1);
         (place < EVICTED - 1).then_some(place)
     }
 
-    /// Where the logical page of a kernel pfn lives, or else the frame of that pfn itself: what
-    /// is likely to be needed of the table.
-    #[inline]
-    pub fn near(&self, kernel_pfn: u32) -> Frame {
-        let place = self.frames[kernel_pfn as usize][PLACE].get().wrapping_sub(1);
-        if place < self.len() { place } else { kernel_pfn }
+    /// Has the state and links of a frame brought near, without waiting for them.
+    #[inline(always)]
+    pub fn prefetch(&self, frame: Frame) {
+        prefetch_index(&self.frames, frame as usize);
+    }
+
+    /// Has the neighbours of a listed frame on its list brought near; its own links are at hand.
+    #[inline(always)]
+    pub fn prefetch_neighbours(&self, frame: Frame) {
+        let [_, next, prev] = &self.frames[frame as usize];
+        for link in [next.get(), prev.get()] {
+            if link & HEAD == 0 {
+                self.prefetch(link);
+            }
+        }
+    }
+
+    /// Has the place slot of a kernel pfn brought near, without waiting for it.
+    #[inline(always)]
+    pub fn prefetch_place(&self, kernel_pfn: u32) {
+        prefetch_index(&self.places, kernel_pfn as usize);
     }
 
     /// Says that the allocator dropped the logical page `kernel_pfn`, which the kernel kept.
     #[inline]
     pub fn evict(&self, kernel_pfn: u32) {
-        self.frames[kernel_pfn as usize][PLACE].set(EVICTED);
+        self.places[kernel_pfn as usize][0].set(EVICTED);
     }
 
     /// Whether [`Frames::evict`] was the last word about the logical page.
     #[inline]
     pub fn is_evicted(&self, kernel_pfn: u32) -> bool {
-        self.frames[kernel_pfn as usize][PLACE].get() == EVICTED
+        self.places[kernel_pfn as usize][0].get() == EVICTED
     }
 
     /// Says that the logical page `kernel_pfn` lives in `frame`, which is allocated.
     #[inline]
     pub fn settle(&self, kernel_pfn: u32, frame: Frame) {
-        self.frames[kernel_pfn as usize][PLACE].set(frame + 1);
+        self.places[kernel_pfn as usize][0].set(frame + 1);
         self.frames[frame as usize][NEXT].set(kernel_pfn);
     }
 
     /// Says that the logical page `kernel_pfn` lives nowhere.
     #[inline]
     pub fn unsettle(&self, kernel_pfn: u32) {
-        self.frames[kernel_pfn as usize][PLACE].set(0);
+        self.places[kernel_pfn as usize][0].set(0);
     }
 
     /// Says that nobody owns an allocated frame.
@@ -380,7 +400,7 @@ impl<F: Flavour> Frames<F> {
     /// Takes a frame off its list, whichever that is.
     #[inline]
     pub fn unlink(&self, frame: Frame) {
-        let [_, next, prev, _] = &self.frames[frame as usize];
+        let [_, next, prev] = &self.frames[frame as usize];
         let (next, prev) = (next.get(), prev.get());
         self.link(prev, NEXT).set(next);
         self.link(next, PREV).set(prev);

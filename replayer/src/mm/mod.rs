@@ -20,6 +20,7 @@ pub mod counters;
 pub mod fallbacks;
 pub mod flags;
 pub mod flavour;
+mod foresight;
 pub mod fragindex;
 pub mod frames;
 pub mod free_lists;

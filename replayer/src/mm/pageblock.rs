@@ -5,6 +5,7 @@
 //! owner and its link under the rules of whoever uses them.
 
 use fragscope_trace::page::Migratetype;
+use prefetch_index::prefetch_index;
 
 use super::flavour::{Flavour, Word};
 use super::geometry::PageblockId;
@@ -51,6 +52,12 @@ impl<F: Flavour> Pageblocks<F> {
     #[must_use]
     pub fn new(count: u32, lists: u32) -> Pageblocks<F> {
         Pageblocks { rows: F::U32::zeroed(count as usize), owned: F::U32::zeroed(lists as usize) }
+    }
+
+    /// Has a pageblock's row brought near, without waiting for it.
+    #[inline(always)]
+    pub fn prefetch(&self, block: PageblockId) {
+        prefetch_index(&self.rows, block.0 as usize);
     }
 
     #[inline]

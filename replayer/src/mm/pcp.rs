@@ -11,8 +11,9 @@ use super::buddy::{Buddy, ListEnd};
 use super::cache::Cache;
 use super::flags::AllocFlags;
 use super::flavour::{Flavour, Guard, Lock, Word};
+use super::foresight::Foresight;
 use super::frames::{Frame, FrameState, FrameWord, HEADS_PER_LINE, ListId, Mark};
-use super::geometry::{CpuIndex, Geometry};
+use super::geometry::{CpuIndex, Geometry, ZoneSpan};
 use super::pcp_limits::{self, Limits, PcpFlags};
 use super::per_thread::OwnLine;
 use super::placement::Placement;
@@ -35,6 +36,8 @@ pub struct PerCpuPages<F: Flavour> {
     /// Until when a drain by another CPU holds the lock in a replay. Nobody else tries it.
     hold: Hold<F>,
     first_list: ListId,
+    /// Of the lists of order 0.
+    foresight: [Foresight<F>; Migratetype::PCP_TYPES],
     count: F::U32,
     limits: Limits<F>,
     /// Pages at the last periodic run, to see whether a remote zone's lists are idle.
@@ -89,16 +92,23 @@ fn cached_word(order: u8, migratetype: Migratetype) -> FrameWord {
 }
 
 impl<F: Flavour> PerCpuPages<F> {
-    fn new(first_list: u32) -> PerCpuPages<F> {
+    fn new(first_list: u32, geometry: &Geometry, zone: &ZoneSpan) -> PerCpuPages<F> {
         PerCpuPages {
             lock: F::Lock::default(),
             hold: Hold::default(),
             first_list: ListId(first_list),
+            foresight: Foresight::of_pageset(geometry, zone),
             count: F::U32::default(),
             limits: Limits::default(),
             seen_count: F::U32::default(),
             expire: F::U32::default(),
         }
+    }
+
+    /// What a list will give, if it is one of order 0.
+    #[inline(always)]
+    fn foresight(&self, index: u32) -> Option<&Foresight<F>> {
+        self.foresight.get(index as usize)
     }
 
     #[inline]
@@ -119,7 +129,8 @@ impl<F: Flavour> PerCpuPages<F> {
     ) {
         let Some(_guard) = buddy.lock_for(zone, flags) else { return };
         buddy.counters.pcp_refills.add(1);
-        let list = self.list(index(order, migratetype));
+        let index = index(order, migratetype);
+        let list = self.list(index);
         let mut mode = RmqueueMode::Normal;
         for _ in 0..blocks {
             let Some(frame) = P::rmqueue(buddy, zone, order, migratetype, flags, &mut mode) else {
@@ -127,6 +138,9 @@ impl<F: Flavour> PerCpuPages<F> {
             };
             buddy.frames.set_word(frame, cached_word(order, migratetype));
             buddy.frames.push_tail(list, frame);
+            if let Some(foresight) = self.foresight(index) {
+                foresight.pushed_tail(frame);
+            }
             buddy.shift(frame, order, Content::Free, Content::Pcp);
             self.count.set(self.count.get() + (1 << order));
             buddy.counters.pcp_refill_blocks.add(1);
@@ -149,6 +163,10 @@ impl<F: Flavour> PerCpuPages<F> {
                 index = (index + 1) % NR_PCP_LISTS;
                 continue;
             };
+            if let Some(foresight) = self.foresight(index) {
+                foresight.popped_tail(frame);
+                buddy.prefetch_drain(foresight);
+            }
             let order = self.give_back(buddy, zone, frame);
             left = left.saturating_sub(1 << order);
         }
@@ -212,6 +230,16 @@ impl<F: Flavour> PerCpuPages<F> {
         fallbacks.add(1);
     }
 
+    /// The first block of a list.
+    #[inline(always)]
+    fn pop<P>(&self, buddy: &Buddy<F, P>, index: u32) -> Option<Frame> {
+        let frame = buddy.frames.pop_head(self.list(index))?;
+        if let Some(foresight) = self.foresight(index) {
+            foresight.popped_head(&buddy.frames, frame);
+        }
+        Some(frame)
+    }
+
     /// The first block of a list after a refill of it.
     #[cold]
     fn refill_and_pop<P: Placement<F>>(
@@ -225,7 +253,7 @@ impl<F: Flavour> PerCpuPages<F> {
         let scale = buddy.settings.pcp_batch_scale_max as u32;
         let blocks = self.limits.nr_alloc(zone, self.count.get(), order, scale);
         self.refill(buddy, zone, order, migratetype, flags, blocks);
-        buddy.frames.pop_head(self.list(index(order, migratetype)))
+        self.pop(buddy, index(order, migratetype))
     }
 }
 
@@ -238,7 +266,10 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
 
     fn build(buddy: &Buddy<F, P>, machine: &Machine, first_list: u32) -> StockPcp<F> {
         let cpus = usize::from(buddy.geometry.cpus);
-        let set = |i: usize| OwnLine::new(PerCpuPages::new(first_list + i as u32 * LISTS_APART));
+        let set = |i: usize| {
+            let (geometry, zone) = (&buddy.geometry, &buddy.geometry.zones[i / cpus]);
+            OwnLine::new(PerCpuPages::new(first_list + i as u32 * LISTS_APART, geometry, zone))
+        };
         let sets: Box<[_]> = (0..buddy.zones.len() * cpus).map(set).collect();
         let slice = pcp_limits::cache_slice_bytes(machine);
         for set in &sets {
@@ -265,8 +296,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         let set = self.set(zone, cpu);
         let _guard = set.try_guard(buddy, &buddy.counters.pcp_fallbacks_alloc)?;
         set.limits.allocating();
-        let list = set.list(index(order, migratetype));
-        let frame = match buddy.frames.pop_head(list) {
+        let frame = match set.pop(buddy, index(order, migratetype)) {
             Some(frame) => {
                 buddy.counters.pcp_hits.add(1);
                 frame
@@ -297,6 +327,9 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         let index = index(order, list_type);
         buddy.frames.set_word(frame, cached_word(order, list_type));
         buddy.frames.push_head(set.list(index), frame);
+        if let Some(foresight) = set.foresight(index) {
+            foresight.pushed_head(frame);
+        }
         buddy.shift(frame, order, from, Content::Pcp);
         let count = set.count.get() + (1 << order);
         set.count.set(count);
@@ -365,7 +398,11 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         let Some(list_type) = cached_type(migratetype).filter(|_| allowed) else { return false };
         let set = self.set(zone, cpu);
         buddy.frames.set_word(frame, cached_word(order, list_type));
-        buddy.frames.push_tail(set.list(index(order, list_type)), frame);
+        let index = index(order, list_type);
+        buddy.frames.push_tail(set.list(index), frame);
+        if let Some(foresight) = set.foresight(index) {
+            foresight.pushed_tail(frame);
+        }
         set.count.set(set.count.get() + (1 << order));
         true
     }

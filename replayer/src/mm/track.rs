@@ -85,6 +85,12 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> PageAllocator for Mm<F, P, C> 
         self.free_block(frame, order, cpu, entry)
     }
 
+    #[inline(always)]
+    fn prefetch(&self, frame: Frame) {
+        self.buddy.frames.prefetch(frame);
+        self.buddy.blocks.prefetch(self.buddy.geometry.pageblock(frame));
+    }
+
     fn alloc_contig(&self, order: u8, cpu: CpuId, content: Content) -> Option<Frame> {
         self.alloc_contig_block(order, cpu, content)
     }

@@ -8,6 +8,7 @@
 //!   so it is a bound and no forecast.
 
 pub mod fill;
+pub mod memory;
 pub mod survivors;
 
 use fragscope_trace::machine::Machine;

@@ -22,6 +22,7 @@ use crate::mm::request::{FreeEntry, Request};
 use crate::mm::settings::Settings;
 use crate::mm::stock::Stock;
 use crate::mm::zone::Zone;
+use crate::start::memory;
 
 /// Virtual time between two events of one burst.
 const EVENT_NS: TimeNs = 250;
@@ -69,6 +70,7 @@ pub(super) fn boot(snapshot: &Snapshot) -> Result<StockMm, SynthError> {
         kswapd_reclaim: false,
         ..Settings::default()
     };
+    memory::check(snapshot, 1)?;
     let allocator = StockMm::build(&snapshot.machine, &settings)?;
     allocator.load(snapshot);
     Ok(allocator)

@@ -17,7 +17,7 @@ use crate::mm::zone::Zone;
 use super::{Cached, OwningPcp, TYPES};
 
 /// Blocks that the work list holds; when more came, all lists are looked at.
-const FRESH_MAX: usize = if cfg!(loom) { 8 } else { 2048 };
+const FRESH_MAX: usize = if cfg!(loom) { 8 } else { 1 << 13 };
 
 /// Heads of marked blocks put on the lists since the last merge. Some may have left since.
 #[derive(Debug)]
@@ -43,6 +43,18 @@ impl<F: Flavour> Fresh<F> {
             self.came.set(came + 1);
         } else {
             self.came.set(FRESH_MAX as u32 + 1);
+        }
+    }
+
+    /// A block was taken from the lists: if it came last, it need not be remembered. Most are
+    /// taken in the reverse order in which they came.
+    #[inline]
+    pub(super) fn taken(&self, frame: Frame) {
+        let last = self.came.get().wrapping_sub(1);
+        if let Some([slot]) = self.frames.get(last as usize)
+            && slot.get() == frame
+        {
+            self.came.set(last);
         }
     }
 

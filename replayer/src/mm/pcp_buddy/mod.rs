@@ -21,9 +21,10 @@ use super::buddy::Buddy;
 use super::cache::Cache;
 use super::flags::AllocFlags;
 use super::flavour::{Fault, Flavour, Guard, Lock, Word};
+use super::foresight::Foresight;
 use super::frames::{Frame, FrameState, FrameWord, HEADS_PER_LINE, ListId, Mark};
 use super::free_path::Protocol;
-use super::geometry::{CpuIndex, Geometry};
+use super::geometry::{CpuIndex, Geometry, ZoneSpan};
 use super::pcp_limits::{self, Limits};
 use super::per_thread::OwnLine;
 use super::placement::Placement;
@@ -56,6 +57,8 @@ pub struct OwningPcp<F: Flavour> {
     count: F::U32,
     /// For each type the orders whose list is not empty.
     occupied: [F::U32; Migratetype::PCP_TYPES],
+    /// Of the lists of order 0.
+    foresight: [Foresight<F>; Migratetype::PCP_TYPES],
     limits: Limits<F>,
     remote: RemoteFrees<F>,
     /// Blocks put on the lists since the last merge.
@@ -131,8 +134,10 @@ impl<F: Flavour> OwningPcp<F> {
         cpu: CpuIndex,
         number: u32,
         first_list: u32,
-        lists: u32,
+        geometry: &Geometry,
+        zone: &ZoneSpan,
     ) -> OwningPcp<F> {
+        let lists = lists_per_set(geometry);
         OwningPcp {
             lock: F::Lock::default(),
             protocol,
@@ -143,6 +148,7 @@ impl<F: Flavour> OwningPcp<F> {
             lists,
             count: F::U32::default(),
             occupied: Default::default(),
+            foresight: Foresight::of_pageset(geometry, zone),
             limits: Limits::default(),
             remote: RemoteFrees::new(),
             fresh: Fresh::default(),
@@ -243,6 +249,9 @@ impl<F: Flavour> OwningPcp<F> {
     fn push_head<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
         buddy.frames.set_word(block.frame, Self::word(block));
         buddy.frames.push_head(self.list(block.order, block.list), block.frame);
+        if block.order == 0 {
+            self.foresight[block.list.index()].pushed_head(block.frame);
+        }
         self.occupy(block);
     }
 
@@ -250,6 +259,9 @@ impl<F: Flavour> OwningPcp<F> {
     fn push_tail<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
         buddy.frames.set_word(block.frame, Self::word(block));
         buddy.frames.push_tail(self.list(block.order, block.list), block.frame);
+        if block.order == 0 {
+            self.foresight[block.list.index()].pushed_tail(block.frame);
+        }
         self.occupy(block);
     }
 
@@ -261,6 +273,9 @@ impl<F: Flavour> OwningPcp<F> {
         let (order, list) = (word.order(), word.migratetype());
         buddy.frames.unlink(frame);
         buddy.frames.set_word(frame, FrameWord::free_tail());
+        if order == 0 {
+            self.foresight[list.index()].popped_tail(frame);
+        }
         if buddy.frames.first(self.list(order, list)).is_none() {
             let orders = &self.occupied[list.index()];
             orders.set(orders.get() & !(1 << order));
@@ -324,6 +339,10 @@ impl<F: Flavour> OwningPcp<F> {
         let list = self.list(order, migratetype);
         let frame = buddy.frames.pop_head(list)?;
         buddy.frames.set_word(frame, FrameWord::free_tail());
+        self.fresh.taken(frame);
+        if order == 0 {
+            self.foresight[migratetype.index()].popped_head(&buddy.frames, frame);
+        }
         if buddy.frames.first(list).is_none() {
             occupied.set(occupied.get() & !(1 << order));
         }
@@ -407,11 +426,11 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for PcpBuddy<F> {
 
     fn build(buddy: &Buddy<F, P>, machine: &Machine, first_list: u32) -> PcpBuddy<F> {
         let cpus = usize::from(buddy.geometry.cpus);
-        let lists = lists_per_set(&buddy.geometry);
         let protocol = buddy.settings.protocol();
         let set = |i: usize| {
             let cpu = CpuIndex((i % cpus) as u16);
-            OwnLine::new(OwningPcp::new(protocol, cpu, i as u32, first_list, lists))
+            let (geometry, zone) = (&buddy.geometry, &buddy.geometry.zones[i / cpus]);
+            OwnLine::new(OwningPcp::new(protocol, cpu, i as u32, first_list, geometry, zone))
         };
         let sets: Box<[_]> = (0..buddy.zones.len() * cpus).map(set).collect();
         let slice = pcp_limits::cache_slice_bytes(machine);

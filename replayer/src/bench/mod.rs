@@ -4,6 +4,11 @@
 //! time of the thread that does it: other programs do not count. The parts run in turn, as often
 //! as asked, so that all of them meet the same machine; the median counts. Only the pipeline of
 //! all tracks is timed by the clock on the wall, and by the CPU time of all its threads.
+//!
+//! [`growth`] measures policies on machines of several sizes; [`picture`] draws that.
+
+pub mod growth;
+pub mod picture;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -28,7 +33,8 @@ use crate::mm::allocator::{BuildError, PageAllocator};
 use crate::mm::settings::{IndexKind, Settings};
 use crate::mm::{SpbMm, StockMm};
 use crate::observe::TrackKind;
-use crate::start::{self, TrackSpec};
+use crate::start::{self, TrackSpec, memory};
+use crate::synth::SynthError;
 
 /// What cannot be measured.
 #[derive(Debug, Error)]
@@ -48,6 +54,9 @@ pub enum BenchError {
     /// What was read cannot be written again.
     #[error("writing the trace again: {0}")]
     Write(#[from] WriteError),
+    /// A synthetic machine cannot be made.
+    #[error(transparent)]
+    Synth(#[from] SynthError),
     /// There is no snapshot, so policies have nothing to begin with.
     #[error(
         "the trace has no snapshot; expected one at its beginning, as `fragscope-agent record` writes"
@@ -332,6 +341,7 @@ fn encode<R: Read>(mut reader: TraceReader<R>) -> Result<Run, BenchError> {
 }
 
 fn kernel<R: Read>(reader: TraceReader<R>, trace: &Trace) -> Result<Run, BenchError> {
+    memory::check(&trace.snapshot, 0)?;
     let before = resident_bytes();
     let mut track = trace.kernel_track()?;
     let (mut watch, mut ops) = (Stopwatch::of_thread(), Vec::new());
@@ -351,6 +361,7 @@ fn policy<A: PageAllocator, R: Read>(
 ) -> Result<Run, BenchError> {
     let spec = TrackSpec { settings: settings.clone(), ..TrackSpec::as_found(kind) };
     let machine = &trace.snapshot.machine;
+    memory::check(&trace.snapshot, 1)?;
     let mut kernel = trace.kernel_track()?;
     let before = resident_bytes();
     let (allocator, _) = start::build::<A>(&spec, machine, &trace.snapshot)?;
