@@ -18,6 +18,9 @@ pub(crate) fn check(results: &Results, series: &str) {
     recording.check_differences();
 }
 
+/// The guest leaves it offline for longer, also if the recorder is late to see it gone.
+const GONE_NS: u64 = 3_000_000_000;
+
 /// CPU 1 went, came back, and was traced again.
 fn check_cpus(recording: &Recording) {
     let turn = |side: &SideEvent| match side.kind {
@@ -33,7 +36,8 @@ fn check_cpus(recording: &Recording) {
     };
     let (gone, back) = (turns[0].0, turns[1].0);
     assert!(on_cpu1(0, gone) > 1000, "before");
-    assert_eq!(on_cpu1(gone, back - 2_000_000_000), 0, "while it was gone");
+    // The recorder may have seen it back some time after it was.
+    assert_eq!(on_cpu1(gone, back.min(gone + GONE_NS)), 0, "while it was gone");
     assert!(on_cpu1(back, u64::MAX) > 1000, "after");
 }
 

@@ -14,10 +14,13 @@ mod change;
 mod cpio;
 mod documented;
 mod facts;
+#[path = "../live/makers.rs"]
+mod makers;
 mod model;
 mod programs;
 mod qemu;
 mod recording;
+mod taint;
 mod version;
 
 use qemu::{Guest, Kernel};
@@ -57,6 +60,11 @@ fn check_change(series: &'static str) {
     change::check(&guest.results(), series);
 }
 
+fn check_taint(series: &'static str) {
+    let guest = Guest::boot(&Kernel::of(series), "taint", &PLAIN);
+    taint::check(&guest.results(), series);
+}
+
 #[test]
 #[ignore = "boots a virtual machine: needs qemu-system-x86 and agent/tests/kernels/fetch"]
 fn linux_6_1() {
@@ -79,4 +87,10 @@ fn linux_6_1_changing() {
 #[ignore = "boots a virtual machine: needs qemu-system-x86 and agent/tests/kernels/fetch"]
 fn linux_6_12_changing() {
     check_change("6.12");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: needs qemu-system-x86 and agent/tests/kernels/fetch"]
+fn linux_6_12_tainted() {
+    check_taint("6.12");
 }

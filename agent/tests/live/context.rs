@@ -9,26 +9,13 @@ use fragscope_trace::event::{PageEvent, PageEventKind, SideKind, TimeNs};
 use fragscope_trace::page::{Migratetype, Pfn, REGION_PAGES};
 
 use crate::common::{Trace, agent, trace_path, turn};
+use crate::makers::{self, APART_NS, Maker};
 
 /// The load: pipes are filled with unmovable pages, and emptied.
 const LOAD: [&str; 3] =
     ["sh", "-c", "dd if=/dev/zero bs=64k count=1000 2>/dev/null | cat >/dev/null"];
 /// The process of it that allocates.
 const COMM: &str = "dd";
-/// Both tracers read the clock within one tracepoint, between which an interrupt may fall, and
-/// ftrace prints microseconds.
-const APART_NS: u64 = 1_000_000;
-
-/// Who made an allocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Maker {
-    time_ns: u64,
-    comm: String,
-    pid: u32,
-    /// Names of functions, innermost first.
-    stack: Vec<String>,
-}
-
 /// An instance of ftrace that keeps a stack of each non-movable allocation of the load. Dropping it
 /// removes it.
 struct Ftrace {
@@ -70,7 +57,7 @@ impl Ftrace {
             let overrun = stats.lines().find_map(|line| line.strip_prefix("overrun: "));
             assert_eq!(overrun.map(str::trim), Some("0"), "{stats}");
         }
-        parse(&fs::read_to_string(self.path.join("trace")).unwrap())
+        makers::parse(&fs::read_to_string(self.path.join("trace")).unwrap())
     }
 }
 
@@ -83,76 +70,6 @@ impl Drop for Ftrace {
     }
 }
 
-/// The trigger prints the stack of an event behind it. Before the event is enabled the trigger prints
-/// stacks alone.
-fn parse(text: &str) -> HashMap<(u64, u8), Vec<Maker>> {
-    let mut makers: HashMap<_, Vec<Maker>> = HashMap::new();
-    // Lines of several CPUs are merged by time: the last event of each CPU, and whose stack follows.
-    let (mut last, mut growing) = (HashMap::new(), None);
-    for line in text.lines() {
-        if let Some(function) = line.strip_prefix(" => ") {
-            let maker = growing.and_then(|key| makers.get_mut(&key)?.last_mut());
-            maker.into_iter().for_each(|maker| maker.stack.push(function.to_owned()));
-            continue;
-        }
-        let Some((task, cpu, rest)) = head(line) else { continue };
-        growing = rest.contains("<stack trace>").then(|| last.remove(cpu)).flatten();
-        let Some((time, fields)) = rest.split_once(": mm_page_alloc: ") else { continue };
-        let field = |name: &str| {
-            fields.split(' ').find_map(|f| f.strip_prefix(name)?.strip_prefix('=')).unwrap()
-        };
-        let pfn = u64::from_str_radix(field("pfn").trim_start_matches("0x"), 16);
-        let key = (pfn.unwrap(), field("order").parse().unwrap());
-        let (comm, pid) = task.trim().rsplit_once('-').unwrap();
-        let maker = Maker {
-            time_ns: nanoseconds(time.rsplit(' ').next().unwrap()),
-            comm: comm.to_owned(),
-            pid: pid.parse().unwrap(),
-            stack: Vec::new(),
-        };
-        makers.entry(key).or_default().push(maker);
-        last.insert(cpu, key);
-    }
-    makers
-}
-
-/// `comm-pid`, the CPU and what follows it.
-fn head(line: &str) -> Option<(&str, &str, &str)> {
-    let at = line.find(" [").filter(|_| !line.starts_with('#'))?;
-    let (cpu, rest) = line[at + 2..].split_once(']')?;
-    Some((&line[..at], cpu, rest))
-}
-
-/// Seconds with six decimals.
-fn nanoseconds(seconds: &str) -> u64 {
-    let (whole, micros) = seconds.split_once('.').unwrap();
-    whole.parse::<u64>().unwrap() * 1_000_000_000 + micros.parse::<u64>().unwrap() * 1000
-}
-
-/// Contexts of the trace for allocations of the load, by pfn and order.
-fn contexts(trace: &Trace) -> Vec<((u64, u8), Maker)> {
-    let mut stacks = HashMap::new();
-    let mut found = Vec::new();
-    for side in &trace.sides {
-        match &side.kind {
-            SideKind::Stack { id, frames } => drop(stacks.insert(*id, frames.clone())),
-            SideKind::Context { pfn, order, pid, comm, stack, .. } if comm == COMM => {
-                let frames = stacks.get(stack).into_iter().flatten();
-                let name = |frame: &String| frame.split('+').next().unwrap().to_owned();
-                let maker = Maker {
-                    time_ns: side.time_ns,
-                    comm: comm.clone(),
-                    pid: *pid,
-                    stack: frames.map(name).collect(),
-                };
-                found.push(((pfn.0, *order), maker));
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
 #[test]
 fn makers_of_allocations_are_those_that_ftrace_sees() {
     let Some(_turn) = turn() else { return };
@@ -162,22 +79,9 @@ fn makers_of_allocations_are_those_that_ftrace_sees() {
     command.args(["record", "--no-snapshot", "--output"]).arg(&path).arg("--").args(LOAD);
     assert_eq!(command.output().unwrap().status.code(), Some(0));
     let (makers, trace) = (ftrace.makers(), Trace::read(&path));
-    let contexts = contexts(&trace);
-    assert!(contexts.len() >= 40, "{} contexts of {COMM}", contexts.len());
-    for (key, ours) in &contexts {
-        // The page may have been allocated many times.
-        let apart = |maker: &&Maker| maker.time_ns.abs_diff(ours.time_ns);
-        let theirs = makers.get(key).into_iter().flatten().min_by_key(apart);
-        let theirs = theirs.filter(|maker| apart(maker) < APART_NS);
-        let theirs = theirs.unwrap_or_else(|| panic!("{key:?} {ours:?}: not seen by ftrace"));
-        assert_eq!((&ours.comm, ours.pid), (&theirs.comm, theirs.pid));
-        // Each sees other functions of its own before the tracepoint's.
-        let own = |name: &&String| !name.starts_with("__traceiter_");
-        let ours: Vec<&String> = ours.stack.iter().skip_while(own).collect();
-        let theirs: Vec<&String> = theirs.stack.iter().skip_while(own).take(ours.len()).collect();
-        assert!(ours.len() >= 5, "{ours:?}");
-        assert_eq!(ours, theirs);
-    }
+    let told = makers::told(&trace.sides, |maker| maker.comm == COMM);
+    assert!(told.len() >= 40, "{} contexts of {COMM}", told.len());
+    makers::assert_seen(&told, &makers);
 }
 
 /// Of every region, whatever the budget: it is the one that taints.

@@ -8,6 +8,7 @@ mod context;
 mod cost;
 mod count;
 mod faults;
+mod makers;
 mod pki;
 mod probe_1g;
 mod record;

@@ -62,11 +62,13 @@ pub(super) fn run(args: &ImportArgs) -> Result<()> {
 
 #[cfg(feature = "analysis")]
 fn import_tables(dir: &Path, out: File) -> Result<Imported> {
+    crate::import::parquet::quieten_panics();
     Ok(crate::import::parquet::import(dir, BufWriter::new(out))?)
 }
 
 #[cfg(feature = "analysis")]
 fn import_columns(path: &Path, known: &Known, out: File) -> Result<Imported> {
+    crate::import::parquet::quieten_panics();
     Ok(crate::import::columns::import(path, known, BufWriter::new(out))?)
 }
 

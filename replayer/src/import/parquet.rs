@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fragscope_trace::event::{EventBatch, PageEvent, SideEvent, TimeNs};
 use fragscope_trace::gfp::Gfp;
@@ -94,10 +95,26 @@ impl<W: Write> Merge<W> {
     }
 }
 
+/// Calls of polars under way whose panics become errors.
+static GUARDED: AtomicUsize = AtomicUsize::new(0);
+
+/// Has a panic that becomes an error print nothing, in whichever thread of polars it happens. For
+/// programs: it changes the process's panic hook.
+pub fn quieten_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if GUARDED.load(Ordering::Relaxed) == 0 {
+            usual(panic);
+        }
+    }));
+}
+
 /// Runs something of polars whose input is not to be trusted: of some damaged files it does not
 /// say that they are damaged but panics.
 pub(super) fn guarded<T>(act: impl FnOnce() -> PolarsResult<T>) -> PolarsResult<T> {
+    GUARDED.fetch_add(1, Ordering::Relaxed);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+    GUARDED.fetch_sub(1, Ordering::Relaxed);
     let damaged = || {
         PolarsError::ComputeError(
             "the file is damaged, or has columns of a type that is not read".into(),

@@ -15,6 +15,9 @@ const HOLES_MIB: usize = 256;
 const FILES: usize = 3000;
 const FORKS: usize = 40;
 const GIGANTIC_TRIES: u32 = 4;
+/// Memory that is left when movable pages fill the rest, and what of it unmovable pages take.
+const LEFT_MIB: usize = 400;
+const UNMOVABLE_MIB: usize = 200;
 
 /// Runs the load `name`.
 pub(crate) fn run(name: &str) -> Result<()> {
@@ -27,6 +30,7 @@ pub(crate) fn run(name: &str) -> Result<()> {
             compaction()
         }
         "gigantic" => gigantic(),
+        "taint" => taint(),
         other => bail!("no load {other:?}"),
     }
 }
@@ -86,4 +90,38 @@ fn gigantic() -> Result<()> {
     println!("{}", granted.trim());
     fs::write(POOL, "0")?;
     Ok(())
+}
+
+/// Fills memory with movable pages but for a little, and then pipes with unmovable ones, which have to
+/// go where none were.
+fn taint() -> Result<()> {
+    let available = meminfo("MemAvailable:")?;
+    let bytes = available.saturating_sub(LEFT_MIB * MIB);
+    let rights = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a fresh mapping at an address of the kernel's choice.
+    let at = unsafe { mmap_anonymous(null_mut(), bytes, rights, MapFlags::PRIVATE) }?;
+    // SAFETY: the mapping just made, which nothing refers to; it stays until the process ends.
+    unsafe {
+        madvise(at, bytes, Advice::LinuxHugepage)?;
+        for page in 0..bytes / PAGE {
+            at.cast::<u8>().add(page * PAGE).write_volatile(1);
+        }
+    }
+    let mut pipes = Vec::new();
+    for _ in 0..UNMOVABLE_MIB {
+        let (reader, writer) = rustix::pipe::pipe()?;
+        rustix::pipe::fcntl_setpipe_size(&writer, MIB)?;
+        let written = rustix::io::write(&writer, &vec![1; MIB])?;
+        anyhow::ensure!(written == MIB, "a pipe took {written} bytes");
+        pipes.push((reader, writer));
+    }
+    files()
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn meminfo(name: &str) -> Result<usize> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+    let kib: usize = line.split_whitespace().next().context("no number")?.parse()?;
+    Ok(kib << 10)
 }

@@ -54,7 +54,8 @@ fn run(results: &mut Results) -> Result<()> {
     match words.get("fragscope.scenario").copied() {
         Some("version") => scenario::version(results, words.get("fragscope.agent")),
         Some("change") => scenario::change(results),
-        other => bail!("no scenario {other:?}; known are version and change"),
+        Some("taint") => scenario::taint(results),
+        other => bail!("no scenario {other:?}; known are version, change and taint"),
     }
 }
 

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use fragscope_trace::page::REGION_PAGES;
+use rustix::mount::{MountFlags, mount};
+
 use super::{Results, facts, load, start};
 
 const AGENT: &str = "/agent";
 /// The tests that trace the running kernel, and those of them that make sense here.
 const LIVE_TESTS: &str = "/live";
 const LIVE: [&str; 3] = ["snapshot::", "whole_through_ring_buffers", "whole_through_classic"];
+const TRACING: &str = "/sys/kernel/tracing";
 /// Rings that hold a whole load: nothing depends on when the reader gets a CPU.
 const RING_BYTES: &str = "8MiB";
 /// The longest wait for something that the kernel or the host does.
@@ -60,10 +64,10 @@ pub(crate) fn change(results: &mut Results) -> Result<()> {
     let cpu1 = "/sys/devices/system/cpu/cpu1/online";
     fs::write(cpu1, "0").context("cannot take CPU 1 offline")?;
     load::files()?;
-    next_second();
+    next_looks();
     fs::write(cpu1, "1").context("cannot take CPU 1 online")?;
+    next_looks();
     on_each_cpu()?;
-    next_second();
 
     fs::write("/sys/devices/system/memory/auto_online_blocks", "online")?;
     let before = managed_pages()?;
@@ -78,11 +82,53 @@ pub(crate) fn change(results: &mut Results) -> Result<()> {
     results.text("managed", &format!("{before} {}", managed_pages()?));
     load::forks()?;
     load::compaction()?;
-    next_second();
+    next_looks();
     let pid = rustix::process::Pid::from_child(&recording);
     rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
     results.finish("change", recording)?;
     results.keep("change.fst", "/tmp/change.fst")
+}
+
+/// Non-movable allocations in a region that had none: recorded, while ftrace keeps the kernel's own
+/// stack of each.
+pub(crate) fn taint(results: &mut Results) -> Result<()> {
+    let Some(region) = clean_region()? else {
+        results.text("region", "none");
+        return Ok(());
+    };
+    results.text("region", &region.to_string());
+    mount("tracefs", TRACING, "tracefs", MountFlags::empty(), None)
+        .context("cannot mount tracefs")?;
+    let event = |file: &str| format!("events/kmem/mm_page_alloc/{file}");
+    let end = region + REGION_PAGES;
+    let wanted = format!("pfn >= {region} && pfn < {end} && migratetype != 1");
+    trace("trace_clock", "mono")?;
+    trace("buffer_size_kb", "16384")?;
+    trace(&event("filter"), &wanted)?;
+    trace(&event("trigger"), &format!("stacktrace if {wanted}"))?;
+    trace(&event("enable"), "1")?;
+    record(results, "taint", &["/init", "taint"])?;
+    trace(&event("enable"), "0")?;
+    results.keep("ftrace", &format!("{TRACING}/trace"))
+}
+
+/// Where the first region without non-movable pages begins, if there is one. It lies in the zone that
+/// allocations fall back to.
+fn clean_region() -> Result<Option<u64>> {
+    let output = Command::new(AGENT).args(["snapshot", "--json"]).output()?;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let regions = report["regions"].as_array().context("no regions")?;
+    let is_clean = |region: &&serde_json::Value| {
+        let pages = |field: &str| region[field].as_u64().unwrap_or(0);
+        let kinds = ["slab_pages", "pagetable_pages", "kernel_pages", "pinned_pages"];
+        pages("free_pages") > REGION_PAGES / 2 && kinds.iter().all(|kind| pages(kind) == 0)
+    };
+    let clean = regions.iter().find(is_clean);
+    Ok(clean.and_then(|region| region["start_pfn"].as_u64()))
+}
+
+fn trace(file: &str, value: &str) -> Result<()> {
+    fs::write(format!("{TRACING}/{file}"), value).with_context(|| format!("{file}: {value}"))
 }
 
 /// Touches memory on every CPU that is online.
@@ -98,9 +144,9 @@ fn on_each_cpu() -> Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, &all)?)
 }
 
-/// The recorder looks at CPUs and zones once a second.
-fn next_second() {
-    sleep(Duration::from_millis(2500));
+/// The recorder looks at CPUs and zones once a second, or somewhat later where the host is busy.
+fn next_looks() {
+    sleep(Duration::from_secs(5));
 }
 
 fn managed_pages() -> Result<u64> {
