@@ -16,8 +16,8 @@ use crate::mm::allocator::BuildError;
 const KERNEL_BYTES: u64 = 332;
 /// What a policy's track keeps of 64 pages: 16 bytes of each, and a pageblock's part.
 const POLICY_BYTES: u64 = 1034;
-/// Less than this is not worth asking for.
-const LEAST_BYTES: u64 = 256 << 20;
+/// What the rest of the process may take; a need smaller than that is not worth asking for.
+const REST_BYTES: u64 = 256 << 20;
 
 /// Refuses tracks for which there is no memory: the kernel's and so many of policies at once.
 /// Where the host does not say how much there is, they may try.
@@ -29,7 +29,7 @@ pub fn check(snapshot: &Snapshot, policies: usize) -> Result<(), BuildError> {
     let runs = snapshot.runs.iter().filter(|run| there(run.content)).map(|run| run.pages);
     let pages = runs.fold(0, u64::saturating_add);
     let need_bytes = needed_bytes(pages, policies);
-    if need_bytes < LEAST_BYTES {
+    if need_bytes < REST_BYTES {
         return Ok(());
     }
     compare(pages, policies, available_bytes())
@@ -43,13 +43,15 @@ fn needed_bytes(pages: u64, policies: usize) -> u64 {
 fn compare(pages: u64, policies: usize, available: Option<u64>) -> Result<(), BuildError> {
     let need_bytes = needed_bytes(pages, policies);
     match available {
-        Some(available_bytes) if need_bytes > available_bytes => Err(BuildError::Memory {
-            need_bytes,
-            pages,
-            policies,
-            available_bytes,
-            one_bytes: needed_bytes(pages, 1),
-        }),
+        Some(available_bytes) if need_bytes.saturating_add(REST_BYTES) > available_bytes => {
+            Err(BuildError::Memory {
+                need_bytes,
+                pages,
+                policies,
+                available_bytes,
+                one_bytes: needed_bytes(pages, 1),
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -96,9 +98,9 @@ mod tests {
         // 4 TiB: 16.16 + 5.19 bytes of each of 2^30 pages.
         let need = needed_bytes(4 * TIB_PAGES, 1);
         assert_eq!(need >> 20, 21_856, "MiB");
-        assert_eq!(compare(4 * TIB_PAGES, 1, Some(need)), Ok(()));
+        assert_eq!(compare(4 * TIB_PAGES, 1, Some(need + REST_BYTES)), Ok(()));
         assert_eq!(compare(4 * TIB_PAGES, 1, None), Ok(()));
-        assert!(compare(4 * TIB_PAGES, 1, Some(need - 1)).is_err());
+        assert!(compare(4 * TIB_PAGES, 1, Some(need + REST_BYTES - 1)).is_err());
     }
 
     #[test]
