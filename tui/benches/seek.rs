@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use jiff::ToSpan as _;
 use jiff::civil::DateTime;
+use jiff::{SignedDuration, ToSpan as _};
 use pty::Pty;
 
 /// Views, the keys that lead to them from any other, and what only they show.
@@ -33,6 +33,8 @@ const VIEWS: [(&str, &str, &str); 6] = [
 const SEEKS: u64 = 100;
 /// The same while the recording is read.
 const SEEKS_READING: u64 = 20;
+/// So much of a recording is read before the first of those.
+const READ_FIRST: SignedDuration = SignedDuration::from_mins(3);
 /// A screen that was not written to for this long is complete.
 const QUIET: Duration = Duration::from_millis(15);
 /// Reading and seeking may take this long.
@@ -49,8 +51,9 @@ fn main() {
     command.arg(&trace).env("TZ", "UTC");
     let began = Instant::now();
     let mut dashboard = Dashboard(Pty::start(command, 160, 50));
-    println!("{:<22} {:>5} {:>9} {:>9} {:>9}  screens", "view", "seeks", "median", "p95", "max");
+    println!("{:<22} {:>5} {:>9} {:>9} {:>9}", "view", "seeks", "median", "p95", "max");
     if let Some(span) = dashboard.read_so_far() {
+        dashboard.measure_unread();
         for view in VIEWS {
             if !dashboard.is_reading() {
                 break;
@@ -92,10 +95,12 @@ impl Dashboard {
     /// Goes to a time; gives how long that took, and the screen below the header.
     fn seek(&mut self, typed: &str, shown: &str) -> (Duration, String) {
         self.0.send(&format!("t{typed}"));
-        self.0.wait_for("what was typed", |s| s.contains(typed));
+        let prompt = format!("-5m, end): {typed}");
+        self.0.wait_for("what was typed", |s| s.contains(&prompt));
         let began = Instant::now();
         self.0.send("\r");
-        self.0.wait_at_most(SEEK_MAX, shown, |s| header(s).contains(shown));
+        let is_shown = |s: &str| header(s).contains(shown) && !s.contains(&prompt);
+        self.0.wait_at_most(SEEK_MAX, shown, is_shown);
         while self.0.written_at().elapsed() < QUIET {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -134,29 +139,37 @@ impl Dashboard {
                 assert_eq!(*before, screen, "{name} at {time} does not look as before");
             }
         }
-        took.sort_unstable();
-        let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
         let distinct = screens.values().collect::<BTreeSet<_>>().len();
-        println!(
-            "{:<22} {:>5} {:>6.1} ms {:>6.1} ms {:>6.1} ms  {distinct} of {} seconds differ",
-            format!("{name}, {when}"),
-            took.len(),
-            at(0.5),
-            at(0.95),
-            at(1.0),
-            screens.len(),
-        );
+        let note = format!("{distinct} of {} seconds differ", screens.len());
+        print_row(&format!("{name}, {when}"), took, &note);
+    }
+
+    /// Goes to a time that is not read yet, again and again.
+    fn measure_unread(&mut self) {
+        let mut took = Vec::new();
+        for _ in 0..SEEKS_READING {
+            self.seek("end", "");
+            took.push(self.seek("+3600", "WAITING for").0);
+        }
+        self.seek("end", "");
+        print_row("not read yet", took, "said to be so");
     }
 
     fn is_reading(&self) -> bool {
         header(&self.0.screen()).contains("READING")
     }
 
-    /// What can be gone to some seconds after it began to read; `None` if it has read all by then.
+    /// What can be gone to once some minutes are read; `None` if all of it is read by then.
     fn read_so_far(&mut self) -> Option<Span> {
-        self.0.wait_for("overview", |s| s.contains("if 1 GiB is moved"));
-        std::thread::sleep(Duration::from_secs(3));
-        self.is_reading().then(|| self.span())
+        self.0.wait_at_most(READ_MAX, "overview", |s| s.contains("if 1 GiB is moved"));
+        while self.is_reading() {
+            std::thread::sleep(Duration::from_millis(500));
+            let span = self.span();
+            if span.0.duration_until(span.1) >= READ_FIRST {
+                return Some(span);
+            }
+        }
+        None
     }
 
     /// What can be gone to now.
@@ -193,6 +206,15 @@ impl Dashboard {
 fn random(seed: u64) -> u64 {
     let mixed = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
+}
+
+/// A row of the table.
+fn print_row(name: &str, mut took: Vec<Duration>, note: &str) {
+    took.sort_unstable();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let (median, p95, max) = (at(0.5), at(0.95), at(1.0));
+    let seeks = took.len();
+    println!("{name:<22} {seeks:>5} {median:>6.1} ms {p95:>6.1} ms {max:>6.1} ms  {note}");
 }
 
 fn header(screen: &str) -> &str {

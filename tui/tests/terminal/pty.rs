@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
@@ -40,7 +41,9 @@ impl Pty {
         unlockpt(&master).expect("it is ours");
         let name = ptsname(&master, Vec::new()).expect("it has a name");
         let name = name.into_string().expect("plain text");
-        let open = || OwnedFd::from(File::options().read(true).write(true).open(&name).unwrap());
+        // It is to be the child's terminal, not ours.
+        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let open = || rustix::fs::open(&name, flags, Mode::empty()).expect("it is ours");
         let slave = open();
         tcsetwinsize(&master, size(columns, rows)).expect("a size");
         command.stdin(Stdio::from(open())).stdout(Stdio::from(open())).stderr(Stdio::from(open()));
