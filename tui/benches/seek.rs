@@ -4,8 +4,8 @@
 //!     cargo bench -p fragscope --bench seek -- [TRACE [SEEKS]]
 //!
 //! A time counts as shown once the header says it and the terminal is quiet. Every time is gone to
-//! twice, on different ways, and must look the same both times. Without TRACE: an hour of a small
-//! machine, made up.
+//! twice, on different ways, and must look the same both times. Without TRACE: some minutes of a
+//! small machine, made up.
 
 #[path = "../tests/terminal/pty.rs"]
 #[expect(dead_code, reason = "the tests of the terminal use all of it")]
@@ -30,7 +30,7 @@ const VIEWS: [(&str, &str, &str); 6] = [
     ("health", "5", "health"),
 ];
 /// Times gone to in each view, unless said otherwise.
-const SEEKS: u64 = 100;
+const SEEKS: u64 = 110;
 /// The same while the recording is read.
 const SEEKS_READING: u64 = 20;
 /// So much of a recording is read before the first of those.
@@ -73,13 +73,13 @@ fn main() {
     dashboard.0.wait();
 }
 
-/// An hour of a small machine, of few events.
+/// Some minutes of a small machine, of few events.
 fn made_up(dir: &Path) -> PathBuf {
     use fragscope_replay::synth::{generate, presets::preset};
     let mut workload = preset("small", None).expect("there is one");
-    workload.duration_s = 3600.0;
+    workload.duration_s = 400.0;
     workload.scale_rates(0.02);
-    let path = dir.join("hour.fst");
+    let path = dir.join("small.fst");
     let file = std::fs::File::create(&path).expect("a file");
     generate(&workload, 1, std::io::BufWriter::new(file), |_| ()).expect("generated");
     path

@@ -36,13 +36,14 @@ struct Seen {
 impl Pty {
     /// Starts a program in a terminal of that size.
     pub(crate) fn start(mut command: Command, columns: u16, rows: u16) -> Pty {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).expect("a pseudo-terminal");
         grantpt(&master).expect("it is ours");
         unlockpt(&master).expect("it is ours");
         let name = ptsname(&master, Vec::new()).expect("it has a name");
         let name = name.into_string().expect("plain text");
         // It is to be the child's terminal, not ours.
-        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let open = || rustix::fs::open(&name, flags, Mode::empty()).expect("it is ours");
         let slave = open();
         tcsetwinsize(&master, size(columns, rows)).expect("a size");
