@@ -75,7 +75,9 @@ fn title() -> String {
 
 fn subtitle(report: &GrowthReport) -> String {
     let GrowthReport { workload, duration_s, repeats, .. } = report;
-    format!("workload {workload}, {duration_s} s; median of {repeats} runs")
+    let runs =
+        if *repeats == 1 { "one run".to_owned() } else { format!("median of {repeats} runs") };
+    format!("workload {workload}, {duration_s} s; {runs}")
 }
 
 fn text(svg: &mut String, at: (f64, f64), anchor: &str, fill: &str, text: &str) {
