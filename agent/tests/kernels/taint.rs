@@ -11,6 +11,9 @@ use crate::makers;
 use crate::qemu::Results;
 use crate::recording::Recording;
 
+/// How far the clocks of both tracers may be apart, under emulation.
+const APART_NS: u64 = 100_000_000;
+
 /// Checks the results of the scenario `taint`.
 pub(crate) fn check(results: &Results, series: &str) {
     let Ok(start) = results.text("region").parse() else {
@@ -27,7 +30,7 @@ pub(crate) fn check(results: &Results, series: &str) {
     let told = makers::told(&recording.sides, |_| true);
     let told: Vec<_> =
         told.into_iter().filter(|((pfn, _), _)| region.contains(Pfn(*pfn))).collect();
-    makers::assert_seen(&told, &makers::parse(&results.text("ftrace")));
+    makers::assert_seen(&told, &makers::parse(&results.text("ftrace")), APART_NS);
     let taints = |e: &&PageEvent| {
         e.kind() == PageEventKind::Alloc
             && e.migratetype() != Migratetype::Movable
@@ -36,8 +39,7 @@ pub(crate) fn check(results: &Results, series: &str) {
     };
     let first = recording.pages.iter().find(taints).expect("a non-movable allocation");
     let maker = told.iter().find(|(block, maker)| {
-        *block == (first.pfn.0, first.order())
-            && maker.time_ns.abs_diff(first.time_ns) < makers::APART_NS
+        *block == (first.pfn.0, first.order()) && maker.time_ns.abs_diff(first.time_ns) < APART_NS
     });
     let (_, maker) = maker.expect("who made the first");
     let names: BTreeSet<&str> = told.iter().map(|(_, maker)| maker.comm.as_str()).collect();

@@ -9,11 +9,13 @@ use fragscope_trace::event::{PageEvent, PageEventKind, SideKind, TimeNs};
 use fragscope_trace::page::{Migratetype, Pfn, REGION_PAGES};
 
 use crate::common::{Trace, agent, trace_path, turn};
-use crate::makers::{self, APART_NS, Maker};
+use crate::makers::{self, Maker};
 
 /// The load: pipes are filled with unmovable pages, and emptied.
 const LOAD: [&str; 3] =
     ["sh", "-c", "dd if=/dev/zero bs=64k count=1000 2>/dev/null | cat >/dev/null"];
+/// How far the clocks of two tracers of one event, or of two CPUs in one region, may be apart.
+const APART_NS: u64 = 1_000_000;
 /// The process of it that allocates.
 const COMM: &str = "dd";
 /// An instance of ftrace that keeps a stack of each non-movable allocation of the load. Dropping it
@@ -81,7 +83,7 @@ fn makers_of_allocations_are_those_that_ftrace_sees() {
     let (makers, trace) = (ftrace.makers(), Trace::read(&path));
     let told = makers::told(&trace.sides, |maker| maker.comm == COMM);
     assert!(told.len() >= 40, "{} contexts of {COMM}", told.len());
-    makers::assert_seen(&told, &makers);
+    makers::assert_seen(&told, &makers, APART_NS);
 }
 
 /// Of every region, whatever the budget: it is the one that taints.

@@ -4,10 +4,6 @@ use std::collections::HashMap;
 
 use fragscope_trace::event::{SideEvent, SideKind};
 
-/// Both tracers read the clock within one tracepoint, between which an interrupt may fall, and
-/// ftrace prints microseconds.
-pub(crate) const APART_NS: u64 = 1_000_000;
-
 /// Who made an allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Maker {
@@ -91,13 +87,19 @@ pub(crate) fn told(sides: &[SideEvent], wanted: impl Fn(&Maker) -> bool) -> Vec<
     found
 }
 
-/// Fails unless ftrace saw each of them, with the same process and the same functions.
-pub(crate) fn assert_seen(told: &[(Block, Maker)], seen: &HashMap<Block, Vec<Maker>>) {
+/// Fails unless ftrace saw each of them, with the same process and the same functions, and the same
+/// time but for this many nanoseconds: both read the clock within one tracepoint, between which an
+/// interrupt may fall, and ftrace prints microseconds.
+pub(crate) fn assert_seen(
+    told: &[(Block, Maker)],
+    seen: &HashMap<Block, Vec<Maker>>,
+    apart_ns: u64,
+) {
     for (block, ours) in told {
         // The page may have been allocated many times.
         let apart = |maker: &&Maker| maker.time_ns.abs_diff(ours.time_ns);
         let theirs = seen.get(block).into_iter().flatten().min_by_key(apart);
-        let theirs = theirs.filter(|maker| apart(maker) < APART_NS);
+        let theirs = theirs.filter(|maker| apart(maker) < apart_ns);
         let theirs = theirs.unwrap_or_else(|| panic!("{block:?} {ours:?}: not seen by ftrace"));
         assert_eq!((&ours.comm, ours.pid), (&theirs.comm, theirs.pid));
         // Each sees other functions of its own before the tracepoint's.
