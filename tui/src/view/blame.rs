@@ -87,14 +87,8 @@ fn cells(context: Context<'_>, culprit: &Culprit<'_>) -> Vec<Cell> {
         plain(culprit.regions.len().to_string()),
         plain(culprit.cause.comm.to_owned()),
         plain(culprit.cause.site.to_owned()),
-        plain(time(context, culprit.last.time_ns)),
+        plain(context.time(culprit.last.time_ns)),
     ]
-}
-
-fn time(context: Context<'_>, time_ns: u64) -> String {
-    let state = context.state;
-    let clock = state.host().clock.as_ref();
-    clock.map(|c| c.text(time_ns, state.now.wall, &state.zone)).unwrap_or_default()
 }
 
 /// The last event of a culprit: request, place, stack.
@@ -112,7 +106,7 @@ fn draw_detail(
     let event = culprit.last;
     let request = format!(
         "{}  order {}  {}  pfn {}  region at {} GiB  in the {} track",
-        time(context, event.time_ns),
+        context.time(event.time_ns),
         event.order,
         event.migratetype,
         event.pfn,

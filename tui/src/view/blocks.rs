@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fragscope_replay::observe::{BlockCensus, StartState, TrackKind};
+use fragscope_trace::event::TimeNs;
 use fragscope_trace::page::{Content, Migratetype};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -26,6 +27,8 @@ pub struct TrackBlocks {
     pub kind: TrackKind,
     /// What that track began with.
     pub start: StartState,
+    /// The time that they are known of, where not each change up to the one shown is.
+    as_of: Option<TimeNs>,
     blocks: Vec<(u32, BlockCensus)>,
 }
 
@@ -42,8 +45,10 @@ pub fn of_region(context: Context<'_>, row: &RegionRow<'_>, tracks: &[usize]) ->
         let end = (region.start.0 + region.span_pages).div_ceil(1 << machine.pageblock_order);
         let kind = TrackKind::ALL[*track];
         let start = start_of(host, kind, context.state.ui.start);
-        let blocks = host.blocks.at((kind, start), sample.time_ns, first as u32..end as u32);
-        (!blocks.is_empty()).then_some(TrackBlocks { kind, start, blocks })
+        let range = first as u32..end as u32;
+        let as_of = host.blocks.as_of((kind, start), sample.time_ns, &range);
+        let blocks = host.blocks.at((kind, start), sample.time_ns, range);
+        (!blocks.is_empty()).then_some(TrackBlocks { kind, start, as_of, blocks })
     };
     tracks.iter().filter_map(of).collect()
 }
@@ -154,7 +159,8 @@ pub fn draw(context: Context<'_>, tracks: &[TrackBlocks], area: Rect, buffer: &m
         return;
     }
     let layout = layout(most as u32, tracks.len() as u16, area.width, area.height - 2);
-    put(buffer, area, &heading(context, layout));
+    let as_of = tracks.iter().filter_map(|track| track.as_of).min();
+    put(buffer, area, &heading(context, layout, as_of));
     for (i, track) in tracks.iter().enumerate() {
         let x = area.x + i as u16 * (layout.columns + GAP);
         let name = numbers::track_name(track.kind, track.start, false);
@@ -174,15 +180,17 @@ pub fn draw(context: Context<'_>, tracks: &[TrackBlocks], area: Rect, buffer: &m
     }
 }
 
-fn heading(context: Context<'_>, layout: Layout) -> Line<'static> {
+fn heading(context: Context<'_>, layout: Layout, as_of: Option<TimeNs>) -> Line<'static> {
     let theme = context.theme;
     let glyphs = |of: &[Glyph]| of.iter().map(|g| theme.char(*g)).collect::<String>();
     let each = match layout.per_cell {
         1 => "pageblocks by address".to_owned(),
         n => format!("pageblocks by address, {n} to a cell (the worst shows)"),
     };
+    let known = as_of.map(|time_ns| format!(", as of {}", context.time(time_ns)));
     Line::from(vec![
         Span::styled(each, theme.strong()),
+        Span::styled(known.unwrap_or_default(), theme.notable()),
         Span::styled(format!("  {}", glyphs(&[FREE])), theme.free()),
         Span::raw(" free"),
         Span::styled(format!("  {}", glyphs(&MOVABLE)), theme.movable()),

@@ -25,6 +25,7 @@ pub mod table;
 pub mod theme;
 pub mod who;
 
+use fragscope_trace::event::TimeNs;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
@@ -42,6 +43,15 @@ pub struct Context<'a> {
     pub theme: Theme,
     /// The keys in force.
     pub keys: &'a KeyMap,
+}
+
+impl Context<'_> {
+    /// A time of the trace as the clock on the wall, empty where that is not known.
+    fn time(&self, time_ns: TimeNs) -> String {
+        let state = self.state;
+        let clock = state.host().clock.as_ref();
+        clock.map(|c| c.text(time_ns, state.now.wall, &state.zone)).unwrap_or_default()
+    }
 }
 
 /// Draws the whole screen.

@@ -197,9 +197,6 @@ fn history(context: Context<'_>, row: &RegionRow<'_>) -> Vec<Line<'static>> {
 }
 
 fn history_line(context: Context<'_>, event: &TaintEvent) -> Line<'static> {
-    let state = context.state;
-    let clock = state.host().clock.as_ref();
-    let time = clock.map(|c| c.text(event.time_ns, state.now.wall, &state.zone));
     let track = event.track;
     let (word, style) = if event.tainted {
         ("tainted", context.theme.tainted())
@@ -207,7 +204,7 @@ fn history_line(context: Context<'_>, event: &TaintEvent) -> Line<'static> {
         ("clean again", context.theme.free())
     };
     let mut spans = vec![
-        Span::raw(format!("{} ", time.unwrap_or_default())),
+        Span::raw(format!("{} ", context.time(event.time_ns))),
         Span::styled(format!("{:<7}", track.name()), context.theme.track(track)),
         Span::styled(format!("{word:<12}"), style),
     ];
