@@ -6,6 +6,7 @@
 //! load cache --dir D --mib 2000 --seconds 60  write, read and delete files
 //! load fork  --seconds 60                     start short processes as fast as they end
 //! load fill  --dir D --leave-mib 900 --seconds 600   fill memory with clean page cache
+//! load storm --seconds 60 --kind pipe         allocate and free pages on every CPU
 //! ```
 //!
 //! `hold` asks to be the first that the OOM killer takes. `fill` reads a sparse file, each page
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use fragscope_agent::bpf::memory::touch_fresh_pages;
 
 const MIB: usize = 1 << 20;
 const PAGE: usize = 4096;
@@ -83,6 +85,26 @@ enum Load {
         #[arg(long)]
         seconds: u64,
     },
+    /// Allocate and free single pages on every CPU.
+    Storm {
+        /// For how long.
+        #[arg(long)]
+        seconds: u64,
+        /// Events per second, all CPUs together; as many as there can be if not said.
+        #[arg(long)]
+        rate: Option<f64>,
+        /// What takes the pages.
+        #[arg(long, value_enum, default_value_t = StormKind::Touch)]
+        kind: StormKind,
+    },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum StormKind {
+    /// Memory that is touched and unmapped.
+    Touch,
+    /// Pipes that are filled and emptied.
+    Pipe,
 }
 
 fn main() -> Result<()> {
@@ -93,6 +115,7 @@ fn main() -> Result<()> {
         }
         Load::Cache { dir, mib, seconds } => in_new_folder(&dir, |dir| cache(dir, mib, seconds)),
         Load::Fork { seconds } => fork(seconds),
+        Load::Storm { seconds, rate, kind } => storm(Duration::from_secs(seconds), rate, kind),
         Load::Fill { dir, leave_mib, seconds } => {
             in_new_folder(&dir, |dir| fill(dir, leave_mib, seconds))
         }
@@ -235,4 +258,45 @@ fn fill(dir: &Path, leave_mib: u64, seconds: u64) -> Result<()> {
     }
     println!("read {blocks} MiB of holes");
     Ok(())
+}
+
+/// Storms on each CPU and prints how many events there were.
+fn storm(time: Duration, rate: Option<f64>, kind: StormKind) -> Result<()> {
+    let cpus = std::thread::available_parallelism()?.get();
+    let (begun, each) = (Instant::now(), rate.map(|rate| rate / cpus as f64));
+    let events: u64 = std::thread::scope(|scope| {
+        let run = || storm_on_one_cpu(kind, each, begun, time);
+        let threads: Vec<_> = (0..cpus).map(|_| scope.spawn(run)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join().expect("a storm"));
+        joined.sum::<Result<u64>>()
+    })?;
+    eprintln!("{:.0} events/s", events as f64 / begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Events of one thread, which waits where it is ahead of `rate`.
+fn storm_on_one_cpu(
+    kind: StormKind,
+    rate: Option<f64>,
+    begun: Instant,
+    time: Duration,
+) -> Result<u64> {
+    let mut buffer = vec![0; MIB];
+    let (mut reader, mut writer) = std::io::pipe()?;
+    rustix::pipe::fcntl_setpipe_size(&writer, MIB)?;
+    let mut events = 0;
+    while begun.elapsed() < time {
+        match kind {
+            StormKind::Touch => touch_fresh_pages(MIB)?,
+            StormKind::Pipe => {
+                writer.write_all(&buffer)?;
+                reader.read_exact(&mut buffer)?;
+            }
+        }
+        // Each page is allocated and freed.
+        events += 2 * (MIB / PAGE) as u64;
+        let due = rate.map(|rate| Duration::from_secs_f64(events as f64 / rate));
+        std::thread::sleep(due.unwrap_or_default().saturating_sub(begun.elapsed()));
+    }
+    Ok(events)
 }

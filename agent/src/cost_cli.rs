@@ -13,10 +13,11 @@ use crate::signals;
 
 /// Measure what tracing adds to each page allocation and free on this host
 ///
-/// A thread of this program takes and gives back memory, with nothing attached, while this program
-/// traces as `record` does, counts as `record --mode count` does, and runs programs that do nothing, and,
-/// where they are present, while ftrace and perf trace the same events. The whole host is traced meanwhile. It takes a few seconds
-/// a round; everything is detached at the end, also when a signal ends it.
+/// A thread of this program takes and gives back memory: with nothing attached, while this program
+/// traces as `record` does, counts as `record --mode count` does, or runs programs that do nothing,
+/// and, where they are present, while ftrace and perf trace the same events. The whole host is traced
+/// meanwhile. A round takes a few seconds, and longer in proportion to a larger `--mib`; everything is
+/// detached at the end, also when a signal ends it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CostArgs {
     /// How often each way of tracing has its turn

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use fragscope_replay::mm::settings::Settings as AllocatorSettings;
 use fragscope_replay::observe::{StartState, TrackKind};
-use fragscope_replay::start::TrackSpec;
+use fragscope_replay::start::{TrackSpec, memory};
 use fragscope_trace::header::{Header, TraceMode};
 use fragscope_trace::machine::Machine;
 
@@ -182,7 +182,7 @@ impl Starts {
         if !header.mode.is_full() {
             return Vec::new();
         }
-        let both = self.left_out(&header.machine, available_bytes()).is_none();
+        let both = self.left_out(&header.machine, memory::available_bytes()).is_none();
         let mut tracks: Vec<TrackSpec> =
             [TrackKind::Stock, TrackKind::Spb].map(TrackSpec::as_found).into();
         if both {
@@ -195,14 +195,6 @@ impl Starts {
         }
         tracks
     }
-}
-
-/// Memory that is free for use on this machine.
-#[must_use]
-pub fn available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
 /// A view by its name.

@@ -11,6 +11,7 @@ use std::{io, panic, thread};
 use fragscope_replay::engine::observatory::{Observatory, ReplayError, Stage};
 use fragscope_replay::engine::sampled::Sampled;
 use fragscope_replay::observe::Sample;
+use fragscope_replay::start::memory;
 use fragscope_trace::event::{EventBatch, TimeNs};
 use fragscope_trace::frame::Frame;
 use fragscope_trace::header::Header;
@@ -18,7 +19,7 @@ use fragscope_trace::snapshot::Snapshot;
 
 use super::keep::{self, Keeper};
 use super::outbox::{Gone, Outbox};
-use crate::cli::{Starts, available_bytes};
+use crate::cli::Starts;
 use crate::conn::phase::Phase;
 use crate::conn::source::{Arrival, Source};
 use crate::epoch::Epoch;
@@ -237,7 +238,7 @@ impl Worker {
         tracing::info!(host = header.machine.hostname, "a trace begins");
         let since = self.epoch.elapsed();
         self.outbox.send(Update::Header(Arc::new(header.clone())))?;
-        let left_out = self.settings.starts.left_out(&header.machine, available_bytes());
+        let left_out = self.settings.starts.left_out(&header.machine, memory::available_bytes());
         // Where there is nothing to replay nothing is left out of it.
         let left_out = left_out.filter(|_| header.mode.is_full());
         self.outbox.send(Update::LeftOut(left_out))?;

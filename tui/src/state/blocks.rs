@@ -57,6 +57,16 @@ struct Stretch {
     coarsened: u8,
 }
 
+/// What [`BlockHistory::at`] tells.
+#[derive(Clone, Debug, Default)]
+pub struct BlocksAt {
+    /// The pageblocks, ascending.
+    pub blocks: Vec<(u32, BlockCensus)>,
+    /// The time that they are of, where changes were joined, so that some of those up to the time
+    /// asked for may be missing.
+    pub as_of: Option<TimeNs>,
+}
+
 /// All tracks.
 #[derive(Clone, Debug, Default)]
 pub struct BlockHistory {
@@ -94,43 +104,26 @@ impl BlockHistory {
         self.bytes
     }
 
-    /// The pageblocks with numbers in `range` of a track at a time, ascending; empty where the
-    /// track's are not known.
+    /// The pageblocks with numbers in `range` of a track at a time; none where the track's are not
+    /// known.
     #[must_use]
     pub fn at(
         &self,
-        track: (TrackKind, StartState),
-        time_ns: TimeNs,
-        range: std::ops::Range<u32>,
-    ) -> Vec<(u32, BlockCensus)> {
-        let stretches = self.stretches(track, time_ns, &range);
-        let blocks = stretches.flat_map(|stretch| stretch.state(time_ns));
-        blocks.filter(|(block, _)| range.contains(block)).collect()
-    }
-
-    /// The time that [`BlockHistory::at`] tells the pageblocks of, where changes were joined, so that
-    /// some of those up to `time_ns` may be missing.
-    #[must_use]
-    pub fn as_of(
-        &self,
-        track: (TrackKind, StartState),
-        time_ns: TimeNs,
-        range: &std::ops::Range<u32>,
-    ) -> Option<TimeNs> {
-        let joined = self.stretches(track, time_ns, range).filter(|stretch| stretch.coarsened > 0);
-        joined.filter_map(|stretch| stretch.changes(time_ns).last().map(|change| change.0)).min()
-    }
-
-    /// What tells the pageblocks of a track at a time.
-    fn stretches(
-        &self,
         (kind, start): (TrackKind, StartState),
         time_ns: TimeNs,
-        range: &std::ops::Range<u32>,
-    ) -> impl Iterator<Item = &Stretch> {
+        range: std::ops::Range<u32>,
+    ) -> BlocksAt {
         let groups = range.start >> GROUP_SHIFT..=range.end.saturating_sub(1) >> GROUP_SHIFT;
-        let streams = groups.filter_map(move |group| self.streams.get(&(kind, start, group)));
-        streams.filter_map(move |stream| stream.at(time_ns))
+        let streams = groups.filter_map(|group| self.streams.get(&(kind, start, group)));
+        let mut found = BlocksAt::default();
+        for stretch in streams.filter_map(|stream| stream.at(time_ns)) {
+            let (last_ns, blocks) = stretch.state(time_ns);
+            found.blocks.extend(blocks.into_iter().filter(|(block, _)| range.contains(block)));
+            if stretch.coarsened > 0 {
+                found.as_of = Some(found.as_of.map_or(last_ns, |as_of| as_of.min(last_ns)));
+            }
+        }
+        found
     }
 
     /// Joins changes of the region that takes most room. Returns whether that made it smaller.
@@ -153,7 +146,7 @@ impl Stream {
             Some(last) if last.bytes.len() < STRETCH_BYTES => last.push(time_ns, blocks),
             Some(last) => {
                 let time_ns = time_ns.max(last.last_ns);
-                let next = Stretch::new(time_ns, &merged(&last.state(time_ns), blocks));
+                let next = Stretch::new(time_ns, &merged(&last.state(time_ns).1, blocks));
                 last.pack();
                 self.stretches.push(next);
             }
@@ -239,13 +232,16 @@ impl Stretch {
         read.take_while(|(time, _)| *time <= until_ns).collect()
     }
 
-    /// The pageblocks at a time.
-    fn state(&self, time_ns: TimeNs) -> Blocks {
-        let mut blocks = [None; 1 << GROUP_SHIFT];
-        for (block, census) in self.changes(time_ns).into_iter().flat_map(|(_, blocks)| blocks) {
-            blocks[block as usize % blocks.len()] = Some((block, census));
+    /// The pageblocks at a time, and when the last of them changed.
+    fn state(&self, time_ns: TimeNs) -> Change {
+        let (mut last_ns, mut blocks) = (self.from_ns, [None; 1 << GROUP_SHIFT]);
+        for (changed_ns, changed) in self.changes(time_ns) {
+            last_ns = changed_ns;
+            for (block, census) in changed {
+                blocks[block as usize % blocks.len()] = Some((block, census));
+            }
         }
-        blocks.into_iter().flatten().collect()
+        (last_ns, blocks.into_iter().flatten().collect())
     }
 
     /// Stretches that follow each other as one, with as many changes joined as it takes to stay
@@ -255,7 +251,7 @@ impl Stretch {
         let mut changes = first.changes(TimeNs::MAX);
         let mut before = first;
         for stretch in rest {
-            let state = before.state(TimeNs::MAX);
+            let (_, state) = before.state(TimeNs::MAX);
             let mut later = stretch.changes(TimeNs::MAX);
             // It begins with all pageblocks, most of them known.
             if let Some((_, begin)) = later.first_mut() {
@@ -432,23 +428,24 @@ mod tests {
             if coarsen {
                 let _ = history.coarsen() && history.coarsen();
             }
-            let read = |time_ns, region: &std::ops::Range<u32>| -> Vec<BlockCensus> {
-                history.at(SPB, time_ns, region.clone()).into_iter().map(|(_, c)| c).collect()
+            let read = |time_ns, region: std::ops::Range<u32>| {
+                let BlocksAt { blocks, as_of } = history.at(SPB, time_ns, region);
+                let census: Vec<BlockCensus> = blocks.into_iter().map(|(_, c)| c).collect();
+                (census, as_of)
             };
             for (time_ns, _) in &states {
                 for region in [502..512, 512..522] {
-                    let as_of = history.as_of(SPB, *time_ns, &region);
+                    let (found, as_of) = read(*time_ns, region.clone());
                     prop_assert!(as_of.is_none() || coarsen && as_of <= Some(*time_ns));
                     let after = states.partition_point(|(t, _)| *t <= as_of.unwrap_or(*time_ns));
                     let state = &states[after - 1].1[region.start as usize - 502..][..10];
                     let wanted: Vec<_> = state.iter().map(|free| census(*free)).collect();
-                    prop_assert_eq!(read(*time_ns, &region), wanted);
+                    prop_assert_eq!(found, wanted);
                 }
             }
-            let all = (time_ns, 502..522);
             let newest: Vec<_> = state.into_iter().map(census).collect();
-            prop_assert_eq!(read(all.0, &all.1), newest, "the end is exact");
-            prop_assert_eq!(read(0, &all.1), [], "nothing is known before the first state");
+            prop_assert_eq!(read(time_ns, 502..522).0, newest, "the end is exact");
+            prop_assert_eq!(read(0, 502..522).0, [], "nothing is known before the first state");
         }
     }
 
@@ -466,8 +463,9 @@ mod tests {
     fn only_the_region_asked_for_is_given() {
         let mut history = BlockHistory::default();
         history.push(5, changes(&[(1, 1), (512, 2), (513, 3), (1024, 4)]));
-        let blocks: Vec<u32> = history.at(SPB, 9, 512..1024).iter().map(|(b, _)| *b).collect();
+        let blocks: Vec<u32> =
+            history.at(SPB, 9, 512..1024).blocks.iter().map(|(b, _)| *b).collect();
         assert_eq!(blocks, [512, 513]);
-        assert!(history.at((TrackKind::Stock, SPB.1), 9, 0..9999).is_empty());
+        assert!(history.at((TrackKind::Stock, SPB.1), 9, 0..9999).blocks.is_empty());
     }
 }

@@ -95,7 +95,7 @@ fn going_to_a_second_costs_the_same_however_long_the_recording() {
             BYTES.set(0);
             host.seek(second);
             host.refresh();
-            let blocks = host.blocks.at(TRACK, second, 0..BLOCKS);
+            let blocks = host.blocks.at(TRACK, second, 0..BLOCKS).blocks;
             assert_eq!(host.shown().map(|s| s.events.allocs), Some(second * second));
             assert!(i % 10 > 0 || blocks == by_hand(second), "pageblocks in second {second}");
             samples_max = samples_max.max(SAMPLES.get());

@@ -13,6 +13,7 @@ use ratatui::text::{Line, Span};
 use super::pane::put;
 use super::theme::{ABSENT, FREE, Glyph, MOVABLE, PARTIAL, SPOILED, TAINTED, Theme, UNKNOWN};
 use super::{Context, numbers};
+use crate::state::blocks::BlocksAt;
 use crate::state::host::Host;
 use crate::state::rows::RegionRow;
 
@@ -45,9 +46,8 @@ pub fn of_region(context: Context<'_>, row: &RegionRow<'_>, tracks: &[usize]) ->
         let end = (region.start.0 + region.span_pages).div_ceil(1 << machine.pageblock_order);
         let kind = TrackKind::ALL[*track];
         let start = start_of(host, kind, context.state.ui.start);
-        let range = first as u32..end as u32;
-        let as_of = host.blocks.as_of((kind, start), sample.time_ns, &range);
-        let blocks = host.blocks.at((kind, start), sample.time_ns, range);
+        let found = host.blocks.at((kind, start), sample.time_ns, first as u32..end as u32);
+        let BlocksAt { blocks, as_of } = found;
         (!blocks.is_empty()).then_some(TrackBlocks { kind, start, as_of, blocks })
     };
     tracks.iter().filter_map(of).collect()

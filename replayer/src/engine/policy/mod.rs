@@ -6,6 +6,8 @@
 //!
 //! [`Frames::place`]: crate::mm::frames::Frames::place
 
+mod blocks;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -15,17 +17,15 @@ use fragscope_trace::machine::Machine;
 use fragscope_trace::page::{Content, CpuId, MAX_PAGE_ORDER, Migratetype, Pfn};
 use fragscope_trace::region::RegionTotals;
 
-use super::began::Began;
-use super::op::{Op, Step};
-use super::tally::Tally;
+use crate::engine::began::Began;
+use crate::engine::op::{Op, Step};
+use crate::engine::tally::Tally;
 use crate::kernel_track::aligned_blocks;
 use crate::mm::allocator::{PageAllocator, TaintChange};
-use crate::mm::frames::{Frame, FrameState};
-use crate::mm::geometry::{PageblockId, RegionId};
+use crate::mm::frames::Frame;
+use crate::mm::geometry::RegionId;
 use crate::mm::request::{Entry, FreeEntry, Refusal, Request};
-use crate::observe::{
-    BlockCensus, Divergence, FreeBlocks, Placement, StartState, TaintEvent, TrackKind, TrackSample,
-};
+use crate::observe::{Divergence, Placement, StartState, TaintEvent, TrackKind, TrackSample};
 
 /// log2 of the virtual nanoseconds between two calls of [`PageAllocator::advance`]: about 1 ms.
 const ADVANCE_SHIFT: u32 = 20;
@@ -125,54 +125,6 @@ impl<A: PageAllocator> PolicyTrack<A> {
     /// Where allocations that turned regions of the kernel tainted are here, since the last call.
     pub fn take_placements(&mut self) -> Vec<((TimeNs, Pfn), Placement)> {
         std::mem::take(&mut self.placements)
-    }
-
-    /// Pageblocks that have changed since the last call; at first all.
-    pub fn take_blocks(&mut self) -> Vec<(u32, BlockCensus)> {
-        let order = self.machine.pageblock_order;
-        let census = |PageblockId(block): PageblockId| {
-            let first = block << order;
-            let migratetype = Some(self.allocator.pageblock_type(first));
-            let mut lists = [0; MAX_PAGE_ORDER as usize + 1];
-            let pages = self.runs(first, order, |order| lists[usize::from(order)] += 1);
-            let mut free_blocks = FreeBlocks::default();
-            let mut census = BlockCensus::new(migratetype, pages, free_blocks);
-            for (order, count) in (0..).zip(lists).filter(|(_, count)| *count > 0) {
-                free_blocks.add_many(order, count);
-            }
-            census.free_blocks = free_blocks;
-            (block, census)
-        };
-        self.allocator.take_touched_blocks().into_iter().map(census).collect()
-    }
-
-    /// Pages of the pageblock at `first` as runs of equal ones. `listed` is told the order of each
-    /// part of it that lies on a buddy list, whose pages are passed over at once.
-    fn runs(
-        &self,
-        first: Frame,
-        pageblock_order: u8,
-        mut listed: impl FnMut(u8),
-    ) -> impl Iterator<Item = (Content, u16)> {
-        let frames = self.allocator.frames();
-        let end = (first + (1 << pageblock_order)).min(frames.len());
-        let mut at = first;
-        std::iter::from_fn(move || {
-            let word = (at < end).then(|| frames.word(at))?;
-            let order = match word.state() {
-                FrameState::Buddy => word.order().min(pageblock_order),
-                // The whole pageblock lies inside a larger free block.
-                FrameState::FreeTail if at == first => pageblock_order,
-                _ => {
-                    at += 1;
-                    return Some((word.content(), 1));
-                }
-            };
-            listed(order);
-            let pages = (1 << order).min(end - at);
-            at += pages;
-            Some((word.content(), pages as u16))
-        })
     }
 
     /// Replays operations.
