@@ -23,6 +23,18 @@ pub struct Op {
 
 const _: () = assert!(size_of::<Op>() <= 24, "an operation is as small as an event");
 
+impl Op {
+    /// The first kernel pfn of an allocation or a free, which most operations are; 0 of others.
+    #[must_use]
+    #[inline]
+    pub fn first_page(&self) -> Frame {
+        match self.step {
+            Step::Alloc { pfn, .. } | Step::Free { pfn, .. } => pfn,
+            _ => 0,
+        }
+    }
+}
+
 /// What is asked of a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {

@@ -279,7 +279,7 @@ impl PageTable {
             self.free_pages += if to.is_free() { count } else { 0 };
         }
         if pages == 1 {
-            self.census.shift_page(region, from, to, at);
+            self.census.shift_page(region, from, to, at, self.geometry.pageblock(at));
         } else {
             self.census.shift(region, from, to, pages, at);
         }

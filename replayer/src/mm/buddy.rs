@@ -16,9 +16,9 @@ use super::counters::Counters;
 use super::fallbacks::RegionFallbacks;
 use super::flags::AllocFlags;
 use super::flavour::{Flavour, Guard, Lock, Word};
-use super::foresight::Foresight;
 use super::frames::{Frame, FrameState, FrameWord, Frames, ListId, Mark};
 use super::geometry::{Geometry, PageblockId, ZoneId};
+use super::page_list::PageList;
 use super::pageblock::Pageblocks;
 use super::per_thread::PerThread;
 use super::placement::Placement;
@@ -185,8 +185,9 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
     #[inline(always)]
     pub fn shift(&self, frame: Frame, order: u8, from: Content, to: Content) {
         if order == 0 {
-            let region = self.geometry.region_of(frame);
-            self.census.shift_page(region, from, to, frame);
+            let block = self.geometry.pageblock(frame);
+            let region = self.geometry.region_of_block(block);
+            self.census.shift_page(region, from, to, frame, block);
         } else {
             self.shift_block(frame, order, from, to);
         }
@@ -368,11 +369,11 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
     /// Single pages are being given back from the tail of a list: has brought near what the next
     /// ones need, first themselves and then the neighbours of the buddies they will merge with.
     #[inline(always)]
-    pub(super) fn prefetch_drain(&self, foresight: &Foresight<F>) {
-        if let Some(frame) = foresight.nth_last(2 * DRAIN_AHEAD) {
+    pub(super) fn prefetch_drain(&self, pages: &PageList<F>) {
+        if let Some(frame) = pages.nth_last(2 * DRAIN_AHEAD) {
             self.frames.prefetch(frame);
         }
-        if let Some(frame) = foresight.nth_last(DRAIN_AHEAD) {
+        if let Some(frame) = pages.nth_last(DRAIN_AHEAD) {
             self.blocks.prefetch(self.pageblock(frame));
             let buddy = frame ^ 1;
             if self.frames.word(buddy).is_buddy_of(0) {
@@ -413,8 +414,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         marks: Mark,
     ) {
         let word = FrameWord::new(FrameState::Allocated, order, migratetype, content, marks);
-        self.frames.set_word(frame, word);
-        self.frames.disown(frame);
+        self.frames.set_unowned(frame, word);
         if order > 0 {
             self.mark_tails(frame, order, migratetype, content, marks | Mark::TAIL);
         }
@@ -431,8 +431,7 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
     ) {
         let tail = FrameWord::new(FrameState::Allocated, 0, migratetype, content, marks);
         for inner in frame + 1..frame + (1 << order) {
-            self.frames.set_word(inner, tail);
-            self.frames.disown(inner);
+            self.frames.set_unowned(inner, tail);
         }
     }
 }

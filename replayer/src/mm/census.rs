@@ -68,11 +68,18 @@ impl<F: Flavour> Census<F> {
         (frame >> self.pageblock_order..=last).for_each(|block| self.touch(block));
     }
 
-    /// [`Census::shift`] of one page.
+    /// [`Census::shift`] of one page, which lies in `block`.
     #[inline(always)]
-    pub fn shift_page(&self, region: RegionId, from: Content, to: Content, frame: Frame) {
+    pub fn shift_page(
+        &self,
+        region: RegionId,
+        from: Content,
+        to: Content,
+        frame: Frame,
+        block: PageblockId,
+    ) {
         self.count(region, from, to, 1, frame);
-        self.touch(frame >> self.pageblock_order);
+        self.touch(block.0);
     }
 
     #[inline(always)]

@@ -281,6 +281,12 @@ impl<F: Flavour> Frames<F> {
         FrameWord(self.frames[frame as usize][WORD].get())
     }
 
+    /// State of a frame; `None` beyond the table.
+    #[inline]
+    pub fn known_word(&self, frame: Frame) -> Option<FrameWord> {
+        Some(FrameWord(self.frames.get(frame as usize)?[WORD].get()))
+    }
+
     /// Changes the state of a frame.
     #[inline]
     pub fn set_word(&self, frame: Frame, word: FrameWord) {
@@ -296,8 +302,7 @@ impl<F: Flavour> Frames<F> {
     /// Where the logical page of a kernel pfn lives, or `None`.
     #[inline]
     pub fn place(&self, kernel_pfn: u32) -> Option<Frame> {
-        let place = self.places[kernel_pfn as usize][0].get().wrapping_sub(1);
-        (place < EVICTED - 1).then_some(place)
+        Self::placed(self.places[kernel_pfn as usize][0].get())
     }
 
     /// Has the state and links of a frame brought near, without waiting for them.
@@ -342,19 +347,44 @@ impl<F: Flavour> Frames<F> {
         self.frames[frame as usize][NEXT].set(kernel_pfn);
     }
 
+    /// [`Frames::place`] and [`Frames::unsettle`] in one; `None` also for a pfn beyond the table.
+    #[inline]
+    pub fn take_place(&self, kernel_pfn: u32) -> Option<Frame> {
+        let [place] = self.places.get(kernel_pfn as usize)?;
+        let frame = Self::placed(place.get())?;
+        place.set(0);
+        Some(frame)
+    }
+
+    /// [`Frames::place`]; `None` also for a pfn beyond the table.
+    #[inline]
+    pub fn known_place(&self, kernel_pfn: u32) -> Option<Frame> {
+        Self::placed(self.places.get(kernel_pfn as usize)?[0].get())
+    }
+
+    /// The frame that a place slot names.
+    #[inline]
+    fn placed(slot: u32) -> Option<Frame> {
+        let frame = slot.wrapping_sub(1);
+        (frame < EVICTED - 1).then_some(frame)
+    }
+
     /// Says that the logical page `kernel_pfn` lives nowhere.
     #[inline]
     pub fn unsettle(&self, kernel_pfn: u32) {
         self.places[kernel_pfn as usize][0].set(0);
     }
 
-    /// Says that nobody owns an allocated frame.
+    /// Changes the state of a frame to an allocated one that nobody owns yet.
     #[inline]
-    pub fn disown(&self, frame: Frame) {
-        self.frames[frame as usize][NEXT].set(NOWHERE);
+    pub fn set_unowned(&self, frame: Frame, word: FrameWord) {
+        let [state, owner, _] = &self.frames[frame as usize];
+        state.set(word.0);
+        owner.set(NOWHERE);
     }
 
-    /// The fourth use of a frame's slots: a word of the allocator's own for an allocated frame.
+    /// The fourth use of a frame's slots: a word of the allocator's own, for a frame that is on
+    /// none of the linked lists.
     #[inline]
     pub fn note(&self, frame: Frame) -> u32 {
         self.frames[frame as usize][PREV].get()
@@ -413,6 +443,14 @@ impl<F: Flavour> Frames<F> {
         let next = self.frames[frame as usize][NEXT].get();
         self.heads[list.0 as usize][0].set(next);
         self.link(next, PREV).set(list.0 | HEAD);
+        Some(frame)
+    }
+
+    /// Takes the last frame off a list.
+    #[inline]
+    pub fn pop_tail(&self, list: ListId) -> Option<Frame> {
+        let frame = self.last(list)?;
+        self.unlink(frame);
         Some(frame)
     }
 

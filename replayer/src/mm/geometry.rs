@@ -182,7 +182,14 @@ impl Geometry {
     #[must_use]
     #[inline]
     pub fn region_of(&self, frame: Frame) -> RegionId {
-        self.blocks[(frame >> self.pageblock_order) as usize].region
+        self.region_of_block(self.pageblock(frame))
+    }
+
+    /// The region that holds a pageblock of a zone.
+    #[must_use]
+    #[inline]
+    pub fn region_of_block(&self, block: PageblockId) -> RegionId {
+        self.blocks[block.0 as usize].region
     }
 
     /// The zone that holds a frame, or `None` for a hole between zones or beyond them.

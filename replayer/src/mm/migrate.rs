@@ -124,11 +124,9 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         let owner = self.frames.owner(source);
         let note = self.frames.note(source);
         self.frames.set_word(source, FrameWord::free_tail());
-        self.frames.set_word(dest, word);
+        self.frames.set_unowned(dest, word);
         self.frames.set_note(dest, note);
-        if owner == NOWHERE {
-            self.frames.disown(dest);
-        } else {
+        if owner != NOWHERE {
             self.frames.settle(owner, dest);
         }
         self.shift(source, 0, word.content(), Content::Free);

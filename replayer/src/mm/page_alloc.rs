@@ -109,7 +109,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         }
         let taken = match self.context(request) {
             Some(context) => self.alloc_from(&context)?,
-            None => self.alloc_without_zones(request)?,
+            None => self.alloc_without_zones(*request)?,
         };
         Ok(self.hand_out(request, taken))
     }
@@ -119,22 +119,36 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
         P::request_begins(&self.buddy, context.cpu);
         match context.request.entry {
             Entry::Normal => self.alloc_normal(context),
-            Entry::Bulk => match self.alloc_bulk(context) {
+            _ => self.alloc_by_entry(*context.request),
+        }
+    }
+
+    /// Other entries than the normal one. Like everything that is rarely called from here on, it
+    /// takes the request by value and derives the context anew: else every request would have to
+    /// lie in memory, for those that need it.
+    #[inline(never)]
+    fn alloc_by_entry(&self, request: Request) -> Result<Taken, Refusal> {
+        let Some(context) = self.context(&request) else {
+            return self.alloc_without_zones(request);
+        };
+        match request.entry {
+            Entry::Normal => self.alloc_normal(&context),
+            Entry::Bulk => match self.alloc_bulk(&context) {
                 Some(taken) => Ok(taken),
-                None => self.alloc_normal(context),
+                None => self.alloc_normal(&context),
             },
-            Entry::NoLock => self.alloc_nolock(context),
+            Entry::NoLock => self.alloc_nolock(&context),
         }
     }
 
     /// No zone may serve the request: perhaps only because a rebuild of the zonelists runs, which
     /// the slow path finds out.
     #[cold]
-    fn alloc_without_zones(&self, request: &Request) -> Result<Taken, Refusal> {
+    fn alloc_without_zones(&self, request: Request) -> Result<Taken, Refusal> {
         if request.entry == Entry::NoLock {
             return Err(Refusal::NoMemory);
         }
-        self.alloc_slowpath(request)
+        self.alloc_slowpath(&request)
     }
 
     /// `prepare_alloc_pages`; `None` if no zone may serve the request.
@@ -183,24 +197,26 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             {
                 return Ok(taken);
             }
-            return self.alloc_elsewhere(context, flags, 1);
+            return self.alloc_elsewhere(*context.request, flags, 1);
         }
-        self.alloc_elsewhere(context, flags, 0)
+        self.alloc_elsewhere(*context.request, flags, 0)
     }
 
     /// The fast path when the first `tried` zones have failed.
     #[cold]
     fn alloc_elsewhere(
         &self,
-        context: &Context<'_>,
+        request: Request,
         flags: AllocFlags,
         tried: usize,
     ) -> Result<Taken, Refusal> {
-        let scan = self.scan_zones(context, flags, tried);
-        match self.scan_until_relaxed(context, flags, scan)? {
-            Some(taken) => Ok(taken),
-            None => self.alloc_slowpath(context.request),
+        if let Some(context) = self.context(&request) {
+            let scan = self.scan_zones(&context, flags, tried);
+            if let Some(taken) = self.scan_until_relaxed(&context, flags, scan)? {
+                return Ok(taken);
+            }
         }
+        self.alloc_slowpath(&request)
     }
 
     /// `alloc_pages_bulk` for one page: the per-CPU list of the first zone above its low
@@ -333,7 +349,7 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     fn rmqueue(&self, context: &Context<'_>, zone: &Zone<F>, flags: AllocFlags) -> Option<Taken> {
         let taken = match self.take_cached(context, zone, flags) {
             Some(taken) => Some(taken),
-            None => self.take_from_zone(context, zone, flags),
+            None => self.take_from_zone(zone, context.request.order, context.migratetype, flags),
         };
         if flags.contains(AllocFlags::KSWAPD) && zone.has(ZoneFlags::BOOSTED_WATERMARK) {
             zone.clear_flags(ZoneFlags::BOOSTED_WATERMARK);
@@ -345,12 +361,12 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
     #[cold]
     fn take_from_zone(
         &self,
-        context: &Context<'_>,
         zone: &Zone<F>,
+        order: u8,
+        migratetype: Migratetype,
         flags: AllocFlags,
     ) -> Option<Taken> {
-        let order = context.request.order;
-        let frame = self.buddy.rmqueue_buddy(zone, order, context.migratetype, flags)?;
+        let frame = self.buddy.rmqueue_buddy(zone, order, migratetype, flags)?;
         Some(Taken { frame, from: Content::Free })
     }
 
@@ -440,13 +456,10 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
 
     #[inline(always)]
     fn word_checked(&self, frame: Frame) -> Result<FrameWord, FreeError> {
-        if frame < self.buddy.frames.len() {
-            let word = self.buddy.frames.word(frame);
-            if word.is_allocated() {
-                return Ok(word);
-            }
+        match self.buddy.frames.known_word(frame) {
+            Some(word) if word.is_allocated() => Ok(word),
+            _ => Err(FreeError::NotAllocated { frame }),
         }
-        Err(FreeError::NotAllocated { frame })
     }
 
     /// The first free inside a contiguous allocation ends it as a whole.

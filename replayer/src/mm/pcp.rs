@@ -11,9 +11,9 @@ use super::buddy::{Buddy, ListEnd};
 use super::cache::Cache;
 use super::flags::AllocFlags;
 use super::flavour::{Flavour, Guard, Lock, Word};
-use super::foresight::Foresight;
 use super::frames::{Frame, FrameState, FrameWord, HEADS_PER_LINE, ListId, Mark};
 use super::geometry::{CpuIndex, Geometry, ZoneSpan};
+use super::page_list::PageList;
 use super::pcp_limits::{self, Limits, PcpFlags};
 use super::per_thread::OwnLine;
 use super::placement::Placement;
@@ -36,8 +36,8 @@ pub struct PerCpuPages<F: Flavour> {
     /// Until when a drain by another CPU holds the lock in a replay. Nobody else tries it.
     hold: Hold<F>,
     first_list: ListId,
-    /// Of the lists of order 0.
-    foresight: [Foresight<F>; Migratetype::PCP_TYPES],
+    /// The lists of order 0.
+    singles: [PageList<F>; Migratetype::PCP_TYPES],
     count: F::U32,
     limits: Limits<F>,
     /// Pages at the last periodic run, to see whether a remote zone's lists are idle.
@@ -97,7 +97,7 @@ impl<F: Flavour> PerCpuPages<F> {
             lock: F::Lock::default(),
             hold: Hold::default(),
             first_list: ListId(first_list),
-            foresight: Foresight::of_pageset(geometry, zone),
+            singles: PageList::of_pageset(geometry, zone, first_list),
             count: F::U32::default(),
             limits: Limits::default(),
             seen_count: F::U32::default(),
@@ -105,10 +105,10 @@ impl<F: Flavour> PerCpuPages<F> {
         }
     }
 
-    /// What a list will give, if it is one of order 0.
+    /// A list of order 0.
     #[inline(always)]
-    fn foresight(&self, index: u32) -> Option<&Foresight<F>> {
-        self.foresight.get(index as usize)
+    fn singles(&self, index: u32) -> Option<&PageList<F>> {
+        self.singles.get(index as usize)
     }
 
     #[inline]
@@ -130,17 +130,13 @@ impl<F: Flavour> PerCpuPages<F> {
         let Some(_guard) = buddy.lock_for(zone, flags) else { return };
         buddy.counters.pcp_refills.add(1);
         let index = index(order, migratetype);
-        let list = self.list(index);
         let mut mode = RmqueueMode::Normal;
         for _ in 0..blocks {
             let Some(frame) = P::rmqueue(buddy, zone, order, migratetype, flags, &mut mode) else {
                 break;
             };
             buddy.frames.set_word(frame, cached_word(order, migratetype));
-            buddy.frames.push_tail(list, frame);
-            if let Some(foresight) = self.foresight(index) {
-                foresight.pushed_tail(frame);
-            }
+            self.push_tail(buddy, index, frame);
             buddy.shift(frame, order, Content::Free, Content::Pcp);
             self.count.set(self.count.get() + (1 << order));
             buddy.counters.pcp_refill_blocks.add(1);
@@ -159,13 +155,12 @@ impl<F: Flavour> PerCpuPages<F> {
         let _guard = buddy.lock(zone);
         let mut index = start;
         while left > 0 {
-            let Some(frame) = buddy.frames.last(self.list(index)) else {
+            let Some(frame) = self.pop_tail(buddy, index) else {
                 index = (index + 1) % NR_PCP_LISTS;
                 continue;
             };
-            if let Some(foresight) = self.foresight(index) {
-                foresight.popped_tail(frame);
-                buddy.prefetch_drain(foresight);
+            if let Some(singles) = self.singles(index) {
+                buddy.prefetch_drain(singles);
             }
             let order = self.give_back(buddy, zone, frame);
             left = left.saturating_sub(1 << order);
@@ -185,10 +180,9 @@ impl<F: Flavour> PerCpuPages<F> {
         pcp_limits::recheck_high(zone);
     }
 
-    /// Frees one listed block to the zone, whose lock is held. Returns its order.
+    /// Frees a block just taken off its list to the zone, whose lock is held. Returns its order.
     fn give_back<P: Placement<F>>(&self, buddy: &Buddy<F, P>, zone: &Zone<F>, frame: Frame) -> u8 {
         let order = buddy.frames.word(frame).order();
-        buddy.frames.unlink(frame);
         buddy.frames.set_word(frame, FrameWord::free_tail());
         self.count.set(self.count.get() - (1 << order));
         buddy.shift(frame, order, Content::Pcp, Content::Free);
@@ -230,14 +224,38 @@ impl<F: Flavour> PerCpuPages<F> {
         fallbacks.add(1);
     }
 
-    /// The first block of a list.
+    /// Takes the first block of a list.
     #[inline(always)]
-    fn pop<P>(&self, buddy: &Buddy<F, P>, index: u32) -> Option<Frame> {
-        let frame = buddy.frames.pop_head(self.list(index))?;
-        if let Some(foresight) = self.foresight(index) {
-            foresight.popped_head(&buddy.frames, frame);
+    fn pop_head<P>(&self, buddy: &Buddy<F, P>, index: u32) -> Option<Frame> {
+        match self.singles(index) {
+            Some(singles) => singles.pop_head(&buddy.frames),
+            None => buddy.frames.pop_head(self.list(index)),
         }
-        Some(frame)
+    }
+
+    /// Takes the last block of a list.
+    #[inline]
+    fn pop_tail<P>(&self, buddy: &Buddy<F, P>, index: u32) -> Option<Frame> {
+        match self.singles(index) {
+            Some(singles) => singles.pop_tail(&buddy.frames),
+            None => buddy.frames.pop_tail(self.list(index)),
+        }
+    }
+
+    #[inline(always)]
+    fn push_head<P>(&self, buddy: &Buddy<F, P>, index: u32, frame: Frame) {
+        match self.singles(index) {
+            Some(singles) => singles.push_head(&buddy.frames, frame),
+            None => buddy.frames.push_head(self.list(index), frame),
+        }
+    }
+
+    #[inline]
+    fn push_tail<P>(&self, buddy: &Buddy<F, P>, index: u32, frame: Frame) {
+        match self.singles(index) {
+            Some(singles) => singles.push_tail(&buddy.frames, frame),
+            None => buddy.frames.push_tail(self.list(index), frame),
+        }
     }
 
     /// The first block of a list after a refill of it.
@@ -253,7 +271,7 @@ impl<F: Flavour> PerCpuPages<F> {
         let scale = buddy.settings.pcp_batch_scale_max as u32;
         let blocks = self.limits.nr_alloc(zone, self.count.get(), order, scale);
         self.refill(buddy, zone, order, migratetype, flags, blocks);
-        self.pop(buddy, index(order, migratetype))
+        self.pop_head(buddy, index(order, migratetype))
     }
 }
 
@@ -296,7 +314,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         let set = self.set(zone, cpu);
         let _guard = set.try_guard(buddy, &buddy.counters.pcp_fallbacks_alloc)?;
         set.limits.allocating();
-        let frame = match set.pop(buddy, index(order, migratetype)) {
+        let frame = match set.pop_head(buddy, index(order, migratetype)) {
             Some(frame) => {
                 buddy.counters.pcp_hits.add(1);
                 frame
@@ -326,10 +344,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         buddy.counters.pcp_local_frees.add(1);
         let index = index(order, list_type);
         buddy.frames.set_word(frame, cached_word(order, list_type));
-        buddy.frames.push_head(set.list(index), frame);
-        if let Some(foresight) = set.foresight(index) {
-            foresight.pushed_head(frame);
-        }
+        set.push_head(buddy, index, frame);
         buddy.shift(frame, order, from, Content::Pcp);
         let count = set.count.get() + (1 << order);
         set.count.set(count);
@@ -399,10 +414,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         let set = self.set(zone, cpu);
         buddy.frames.set_word(frame, cached_word(order, list_type));
         let index = index(order, list_type);
-        buddy.frames.push_tail(set.list(index), frame);
-        if let Some(foresight) = set.foresight(index) {
-            foresight.pushed_tail(frame);
-        }
+        set.push_tail(buddy, index, frame);
         set.count.set(set.count.get() + (1 << order));
         true
     }
@@ -445,7 +457,10 @@ impl<F: Flavour> PerCpuPages<F> {
         for i in 0..NR_PCP_LISTS {
             let list = self.list(i);
             buddy.frames.check_list(list);
-            for frame in buddy.frames.iter(list) {
+            let singles = self.singles(i);
+            singles.iter().for_each(|singles| singles.check(&buddy.frames));
+            let in_ring = singles.into_iter().flat_map(PageList::in_ring);
+            for frame in in_ring.chain(buddy.frames.iter(list)) {
                 let word = buddy.frames.word(frame);
                 assert_eq!(word.state(), FrameState::Pcp, "frame {frame:#x} on a per-CPU list");
                 assert_eq!(index(word.order(), word.migratetype()), i, "list of {frame:#x}");

@@ -179,13 +179,13 @@ impl<F: Flavour> Zone<F> {
                 return true;
             }
         }
-        self.watermark_fast_slow(attempt, mark, pages, free)
+        self.watermark_fast_slow(*attempt, mark, pages, free)
     }
 
     /// The rest of the test; a boost must not make an order-0 `__GFP_HIGH` request fail.
     #[cold]
-    fn watermark_fast_slow(&self, attempt: &Attempt, mark: Mark, pages: u64, free: u64) -> bool {
-        if self.watermark_ok(attempt, pages, free) {
+    fn watermark_fast_slow(&self, attempt: Attempt, mark: Mark, pages: u64, free: u64) -> bool {
+        if self.watermark_ok(&attempt, pages, free) {
             return true;
         }
         let boosted = self.boost.get() > 0;
@@ -193,7 +193,7 @@ impl<F: Flavour> Zone<F> {
         boosted
             && high
             && mark == Mark::Min
-            && self.watermark_ok(attempt, self.marks[Mark::Min as usize].get(), free)
+            && self.watermark_ok(&attempt, self.marks[Mark::Min as usize].get(), free)
     }
 
     /// `zone_watermark_ok_safe` for order 0 without rights beyond `highest`: what background

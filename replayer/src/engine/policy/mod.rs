@@ -30,8 +30,9 @@ use crate::observe::{Divergence, Placement, StartState, TaintEvent, TrackKind, T
 /// log2 of the virtual nanoseconds between two calls of [`PageAllocator::advance`]: about 1 ms.
 const ADVANCE_SHIFT: u32 = 20;
 
-/// How many operations before its own a page's frame is fetched; its place is twice as many before.
-const AHEAD: usize = 32;
+/// How many operations are looked at together: pages' frames are fetched one such stretch before
+/// they are needed, and their places two.
+const STRETCH: usize = 32;
 
 /// Order of a 1 GiB page.
 const GIGANTIC_ORDER: u8 = 18;
@@ -129,8 +130,22 @@ impl<A: PageAllocator> PolicyTrack<A> {
 
     /// Replays operations.
     pub fn replay(&mut self, ops: &[Op]) {
-        for (at, op) in ops.iter().enumerate() {
-            self.look_ahead(ops, at);
+        let mut stretches = ops.chunks(STRETCH);
+        let (mut now, mut next) = (stretches.next(), stretches.next());
+        now.iter().chain(&next).for_each(|ops| self.fetch_places(ops));
+        now.iter().for_each(|ops| self.fetch_frames(ops));
+        while let Some(ops) = now {
+            let after = stretches.next();
+            after.iter().for_each(|ops| self.fetch_places(ops));
+            next.iter().for_each(|ops| self.fetch_frames(ops));
+            self.replay_stretch(ops);
+            (now, next) = (next, after);
+        }
+    }
+
+    #[inline(always)]
+    fn replay_stretch(&mut self, ops: &[Op]) {
+        for op in ops {
             self.step(op);
             if self.allocator.taint_changes_seen() != self.changes_seen {
                 self.note_taints(op);
@@ -138,21 +153,17 @@ impl<A: PageAllocator> PolicyTrack<A> {
         }
     }
 
-    /// Has brought near what later operations need: first where their pages live, then, once that
-    /// is at hand, the frames.
-    #[inline(always)]
-    fn look_ahead(&self, ops: &[Op], at: usize) {
-        let frames = self.allocator.frames();
-        if let Some(Op { step: Step::Alloc { pfn, .. } | Step::Free { pfn, .. }, .. }) =
-            ops.get(at + 2 * AHEAD)
-        {
-            frames.prefetch_place(*pfn);
-        }
-        if let Some(Op { step: Step::Free { pfn, .. }, .. }) = ops.get(at + AHEAD)
-            && *pfn < frames.len()
-            && let Some(frame) = frames.place(*pfn)
-        {
-            self.allocator.prefetch(frame);
+    /// Has brought near where the pages of operations live.
+    fn fetch_places(&self, ops: &[Op]) {
+        ops.iter().for_each(|op| self.allocator.frames().prefetch_place(op.first_page()));
+    }
+
+    /// Has brought near the frames of pages whose places are at hand. Allocations have none, and
+    /// then it is any frame: to tell them from frees takes longer.
+    fn fetch_frames(&self, ops: &[Op]) {
+        for op in ops {
+            let frame = self.allocator.frames().known_place(op.first_page());
+            self.allocator.prefetch(frame.unwrap_or_default());
         }
     }
 
@@ -167,7 +178,12 @@ impl<A: PageAllocator> PolicyTrack<A> {
                 let bulk = inferred && gfp.migratetype() == Migratetype::Unmovable;
                 let entry = if bulk { Entry::Bulk } else { Entry::Normal };
                 self.allocator.at(op.time_ns, cpu);
-                self.alloc(pfn, &Request { order, gfp, cpu, content, entry });
+                let request = Request { order, gfp, cpu, content, entry };
+                match order {
+                    // Known to be 0 in all that follows.
+                    0 => self.alloc(pfn, Request { order: 0, ..request }),
+                    _ => self.alloc_block(pfn, request),
+                }
             }
             Step::Free { pfn, cpu, order } => {
                 self.allocator.at(op.time_ns, cpu);
@@ -196,13 +212,18 @@ impl<A: PageAllocator> PolicyTrack<A> {
         }
     }
 
+    #[inline(never)]
+    fn alloc_block(&mut self, pfn: Frame, request: Request) {
+        self.alloc(pfn, request);
+    }
+
     #[inline(always)]
-    fn alloc(&mut self, pfn: Frame, request: &Request) {
+    fn alloc(&mut self, pfn: Frame, request: Request) {
         let pages = 1 << request.order;
         self.tally.requests += 1;
         self.vacate(pfn, pages, request.cpu);
         self.tally.order(request.order).requests += 1;
-        match self.allocator.alloc(request) {
+        match self.allocator.alloc(&request) {
             Ok(frame) => {
                 self.tally.order(request.order).served += 1;
                 self.settle(pfn, frame, pages);
@@ -239,7 +260,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
     /// What the caller does without the block: one that can do without asks for single pages
     /// instead (an upper bound for taint), others give up.
     #[cold]
-    fn refused(&mut self, pfn: Frame, request: &Request, refusal: Refusal) {
+    fn refused(&mut self, pfn: Frame, request: Request, refusal: Refusal) {
         self.tally.refuse(request.order, refusal);
         let has_fallback = request.gfp.intersects(Gfp::NORETRY | Gfp::NOWARN);
         if request.order == 0 || !has_fallback {
@@ -249,7 +270,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
         }
         self.tally.order(request.order).in_pieces += 1;
         let gfp = request.gfp - (Gfp::NORETRY | Gfp::NOWARN | Gfp::COMP);
-        let piece = Request { order: 0, gfp, ..*request };
+        let piece = Request { order: 0, gfp, ..request };
         for page in pfn..pfn + (1 << request.order) {
             match self.alloc_piece(&piece) {
                 Ok(frame) => {
@@ -269,12 +290,9 @@ impl<A: PageAllocator> PolicyTrack<A> {
     #[inline(always)]
     fn free(&mut self, pfn: Frame, pages: u32, cpu: CpuId) {
         self.tally.requests += 1;
-        let frames = self.allocator.frames();
         if pages == 1
-            && pfn < frames.len()
-            && let Some(frame) = frames.place(pfn)
+            && let Some(frame) = self.allocator.frames().take_place(pfn)
         {
-            frames.unsettle(pfn);
             self.tally.freed_pages += 1;
             self.free_block(frame, 0, cpu);
         } else {

@@ -5,11 +5,11 @@
 //! page that came since the last merge can have one, so a work list of those suffices; setting
 //! `incremental_merge` chooses, and both merge the same pairs in the same order.
 
-use fragscope_trace::page::{Content, Migratetype};
+use fragscope_trace::page::Content;
 
 use crate::mm::buddy::{Buddy, ListEnd};
 use crate::mm::flavour::{Flavour, Lock, Word};
-use crate::mm::frames::{Frame, FrameState, ListId, Mark};
+use crate::mm::frames::{Frame, FrameState, Mark};
 use crate::mm::placement::Placement;
 use crate::mm::virtual_hold::Moved;
 use crate::mm::zone::Zone;
@@ -83,7 +83,7 @@ impl<F: Flavour> OwningPcp<F> {
         let _guard = buddy.lock(zone);
         let mut index = self.lists - TYPES;
         while left > 0 {
-            let Some(frame) = buddy.frames.last(ListId(self.first_list + index)) else {
+            let Some(frame) = self.last(buddy, index) else {
                 index = (index + 1) % self.lists;
                 continue;
             };
@@ -144,11 +144,10 @@ impl<F: Flavour> OwningPcp<F> {
 
     /// Every marked block on the lists of one order, ascending.
     fn listed<P: Placement<F>>(&self, buddy: &Buddy<F, P>, order: u8) -> Vec<Frame> {
-        let types = &Migratetype::ALL[..Migratetype::PCP_TYPES];
-        let lists = types.iter().map(|t| self.list(order, *t));
+        let lists = (0..TYPES).map(|of_type| TYPES * u32::from(order) + of_type);
         let marked = |f: &Frame| buddy.frames.word(*f).marks().contains(Mark::PCP_BUDDY);
         let mut frames: Vec<Frame> =
-            lists.flat_map(|l| buddy.frames.iter(l)).filter(marked).collect();
+            lists.flat_map(|list| self.blocks(buddy, list)).filter(marked).collect();
         frames.sort_unstable();
         frames
     }

@@ -21,10 +21,10 @@ use super::buddy::Buddy;
 use super::cache::Cache;
 use super::flags::AllocFlags;
 use super::flavour::{Fault, Flavour, Guard, Lock, Word};
-use super::foresight::Foresight;
 use super::frames::{Frame, FrameState, FrameWord, HEADS_PER_LINE, ListId, Mark};
 use super::free_path::Protocol;
 use super::geometry::{CpuIndex, Geometry, ZoneSpan};
+use super::page_list::PageList;
 use super::pcp_limits::{self, Limits};
 use super::per_thread::OwnLine;
 use super::placement::Placement;
@@ -57,8 +57,8 @@ pub struct OwningPcp<F: Flavour> {
     count: F::U32,
     /// For each type the orders whose list is not empty.
     occupied: [F::U32; Migratetype::PCP_TYPES],
-    /// Of the lists of order 0.
-    foresight: [Foresight<F>; Migratetype::PCP_TYPES],
+    /// The lists of order 0.
+    singles: [PageList<F>; Migratetype::PCP_TYPES],
     limits: Limits<F>,
     remote: RemoteFrees<F>,
     /// Blocks put on the lists since the last merge.
@@ -138,17 +138,18 @@ impl<F: Flavour> OwningPcp<F> {
         zone: &ZoneSpan,
     ) -> OwningPcp<F> {
         let lists = lists_per_set(geometry);
+        let first_list = first_list + number * lists;
         OwningPcp {
             lock: F::Lock::default(),
             protocol,
             hold: Hold::default(),
             owner: u32::from(cpu.0) + 1,
             owned: number,
-            first_list: first_list + number * lists,
+            first_list,
             lists,
             count: F::U32::default(),
             occupied: Default::default(),
-            foresight: Foresight::of_pageset(geometry, zone),
+            singles: PageList::of_pageset(geometry, zone, first_list),
             limits: Limits::default(),
             remote: RemoteFrees::new(),
             fresh: Fresh::default(),
@@ -248,9 +249,10 @@ impl<F: Flavour> OwningPcp<F> {
     #[inline(always)]
     fn push_head<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
         buddy.frames.set_word(block.frame, Self::word(block));
-        buddy.frames.push_head(self.list(block.order, block.list), block.frame);
         if block.order == 0 {
-            self.foresight[block.list.index()].pushed_head(block.frame);
+            self.singles[block.list.index()].push_head(&buddy.frames, block.frame);
+        } else {
+            buddy.frames.push_head(self.list(block.order, block.list), block.frame);
         }
         self.occupy(block);
     }
@@ -258,9 +260,10 @@ impl<F: Flavour> OwningPcp<F> {
     #[inline]
     fn push_tail<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
         buddy.frames.set_word(block.frame, Self::word(block));
-        buddy.frames.push_tail(self.list(block.order, block.list), block.frame);
         if block.order == 0 {
-            self.foresight[block.list.index()].pushed_tail(block.frame);
+            self.singles[block.list.index()].push_tail(&buddy.frames, block.frame);
+        } else {
+            buddy.frames.push_tail(self.list(block.order, block.list), block.frame);
         }
         self.occupy(block);
     }
@@ -271,17 +274,46 @@ impl<F: Flavour> OwningPcp<F> {
         let word = buddy.frames.word(frame);
         debug_assert_eq!(word.state(), FrameState::Pcp);
         let (order, list) = (word.order(), word.migratetype());
-        buddy.frames.unlink(frame);
-        buddy.frames.set_word(frame, FrameWord::free_tail());
         if order == 0 {
-            self.foresight[list.index()].popped_tail(frame);
+            self.singles[list.index()].remove(&buddy.frames, frame);
+        } else {
+            buddy.frames.unlink(frame);
         }
-        if buddy.frames.first(self.list(order, list)).is_none() {
+        buddy.frames.set_word(frame, FrameWord::free_tail());
+        self.taken(buddy, order, list);
+        Cached { frame, order, list, marks: word.marks() }
+    }
+
+    /// A block left a list.
+    #[inline(always)]
+    fn taken<P: Placement<F>>(&self, buddy: &Buddy<F, P>, order: u8, list: Migratetype) {
+        let empty = match order {
+            0 => self.singles[list.index()].is_empty(&buddy.frames),
+            _ => buddy.frames.first(self.list(order, list)).is_none(),
+        };
+        if empty {
             let orders = &self.occupied[list.index()];
             orders.set(orders.get() & !(1 << order));
         }
         self.count.set(self.count.get() - (1 << order));
-        Cached { frame, order, list, marks: word.marks() }
+    }
+
+    /// The last block of a list.
+    fn last<P: Placement<F>>(&self, buddy: &Buddy<F, P>, index: u32) -> Option<Frame> {
+        match self.singles.get(index as usize) {
+            Some(singles) => singles.last(&buddy.frames),
+            None => buddy.frames.last(ListId(self.first_list + index)),
+        }
+    }
+
+    /// Every block of a list, from its head.
+    fn blocks<'a, P: Placement<F>>(
+        &'a self,
+        buddy: &'a Buddy<F, P>,
+        index: u32,
+    ) -> impl Iterator<Item = Frame> + 'a {
+        let in_ring = self.singles.get(index as usize).into_iter().flat_map(PageList::in_ring);
+        in_ring.chain(buddy.frames.iter(ListId(self.first_list + index)))
     }
 
     /// Takes a block from the lists, refilling them if need be. The lock is held.
@@ -331,22 +363,17 @@ impl<F: Flavour> OwningPcp<F> {
         order: u8,
         migratetype: Migratetype,
     ) -> Option<Frame> {
-        let occupied = &self.occupied[migratetype.index()];
-        let orders = occupied.get() >> order;
+        let orders = self.occupied[migratetype.index()].get() >> order;
         if orders & 1 == 0 {
             return self.pop_larger(buddy, order, migratetype, orders);
         }
-        let list = self.list(order, migratetype);
-        let frame = buddy.frames.pop_head(list)?;
+        let frame = match order {
+            0 => self.singles[migratetype.index()].pop_head(&buddy.frames)?,
+            _ => buddy.frames.pop_head(self.list(order, migratetype))?,
+        };
         buddy.frames.set_word(frame, FrameWord::free_tail());
         self.fresh.taken(frame);
-        if order == 0 {
-            self.foresight[migratetype.index()].popped_head(&buddy.frames, frame);
-        }
-        if buddy.frames.first(list).is_none() {
-            occupied.set(occupied.get() & !(1 << order));
-        }
-        self.count.set(self.count.get() - (1 << order));
+        self.taken(buddy, order, migratetype);
         Some(frame)
     }
 
@@ -389,7 +416,7 @@ impl<F: Flavour> OwningPcp<F> {
         for i in 0..self.lists {
             let list = ListId(self.first_list + i);
             buddy.frames.check_list(list);
-            for frame in buddy.frames.iter(list) {
+            for frame in self.blocks(buddy, i) {
                 let word = buddy.frames.word(frame);
                 assert_eq!(word.state(), FrameState::Pcp, "frame {frame:#x} on a per-CPU list");
                 assert_eq!(self.list(word.order(), word.migratetype()), list, "of {frame:#x}");
@@ -402,8 +429,9 @@ impl<F: Flavour> OwningPcp<F> {
             }
             let (order, of_type) = (i / TYPES, (i % TYPES) as usize);
             let occupied = self.occupied[of_type].get() >> order & 1 == 1;
-            assert_eq!(occupied, buddy.frames.first(list).is_some(), "occupancy of {list:?}");
+            assert_eq!(occupied, self.last(buddy, i).is_some(), "occupancy of {list:?}");
         }
+        self.singles.iter().for_each(|singles| singles.check(&buddy.frames));
         assert_eq!(self.count.get(), pages, "pages of a pageset of zone {:?}", zone.id);
         self.check_owned(buddy);
     }
