@@ -475,6 +475,23 @@ impl<F: Flavour> Frames<F> {
         (id & HEAD == 0).then_some(id)
     }
 
+    /// Turns a list until `frame`, which is on it, comes first; the order is the same otherwise
+    /// (`list_rotate_to_front`).
+    pub fn turn_to_first(&self, list: ListId, frame: Frame) {
+        let head = list.0 | HEAD;
+        let (first, last) = (self.link(head, NEXT).get(), self.link(head, PREV).get());
+        if first == frame {
+            return;
+        }
+        self.link(last, NEXT).set(first);
+        self.link(first, PREV).set(last);
+        let before = self.link(frame, PREV).get();
+        self.link(before, NEXT).set(head);
+        self.link(head, PREV).set(before);
+        self.link(head, NEXT).set(frame);
+        self.link(frame, PREV).set(head);
+    }
+
     /// Frames of a list from head to tail. The list must not change meanwhile.
     pub fn iter(&self, list: ListId) -> impl Iterator<Item = Frame> + '_ {
         std::iter::successors(self.first(list), |frame| self.next(*frame))
@@ -539,6 +556,11 @@ mod tests {
             let (list, frame) = ((what & 1) as usize, u32::from(frame % 8));
             if what & 4 != 0 {
                 assert_eq!(frames.pop_head(ListId(list as u32)), model[list].pop_front());
+            } else if let (true, Some(at)) =
+                (what & 8 != 0, model[list].iter().position(|listed| *listed == frame))
+            {
+                model[list].rotate_left(at);
+                frames.turn_to_first(ListId(list as u32), frame);
             } else if let Some(l) = model.iter_mut().find(|l| l.contains(&frame)) {
                 l.retain(|f| *f != frame);
                 frames.unlink(frame);

@@ -90,6 +90,19 @@ pub trait Placement<F: Flavour>: Sized + Debug {
         Self::lists(buddy, zone, order, migratetype)
     }
 
+    /// Reports blocks of one list, the first of those that were not reported yet. Returns how
+    /// many.
+    fn report(
+        buddy: &Buddy<F, Self>,
+        _zone: &Zone<F>,
+        list: ListId,
+        _order: u8,
+        blocks: &[Frame],
+    ) -> usize {
+        blocks.iter().for_each(|frame| buddy.mark_reported(list, *frame));
+        blocks.len()
+    }
+
     // Bookkeeping.
 
     /// A block was put on its list.

@@ -211,6 +211,9 @@ settings! {
     // Free page reporting: both policies.
     page_reporting_ms: u64 = 0, Model, "on only in a guest whose host asks; there 2000",
         "virtual time between rounds of free page reporting; 0 switches it off";
+    page_reporting_order: Option<u64> = None, Read, "mm/page_reporting.c: page_reporting_order",
+        "log2 of the pages of the smallest blocks that are reported, if there is such an order; else a \
+         pageblock";
     reporting_budget_per_list: bool = true, Infer, "the diff of patch 29 was not readable",
         "a round of reporting has a budget for each list (off: for each order and type of a zone)";
     // The model's own reclaim: the kernel's reclaim is in the trace already.

@@ -11,6 +11,7 @@ use super::flags::AllocFlags;
 use super::flavour::Flavour;
 use super::frames::{Frame, ListId};
 use super::geometry::Geometry;
+use super::page_reporting;
 use super::placement::Placement;
 use super::rmqueue::fallbacks;
 use super::settings::Settings;
@@ -56,6 +57,17 @@ impl<F: Flavour> Placement<F> for Stock {
         migratetype: Migratetype,
     ) -> impl Iterator<Item = ListId> {
         std::iter::once(buddy.placement.zone_list(zone, order, migratetype))
+    }
+
+    fn report(
+        buddy: &Buddy<F, Self>,
+        zone: &Zone<F>,
+        list: ListId,
+        order: u8,
+        blocks: &[Frame],
+    ) -> usize {
+        let taken = |batch: &[Frame]| buddy.report_batch(zone, list, order, batch);
+        blocks.chunks(page_reporting::CAPACITY).map(taken).sum()
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 mod live;
 mod loading;
+mod reporting;
 mod rules;
 mod threads;
 

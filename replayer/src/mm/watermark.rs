@@ -3,14 +3,15 @@
 //! `stock-allocator` 1.5 (formulas) and 2.3 (test).
 
 use fragscope_trace::machine::{Machine, Watermarks, ZoneKind};
+use fragscope_trace::page::MAX_PAGE_ORDER;
 
 use super::flags::{AllocFlags, Mark};
 use super::flavour::{Flavour, Word};
 use super::settings::Settings;
 use super::zone::Zone;
 
-/// Sysctls that shape watermarks, as they apply: the setting, else the host's, else the kernel's
-/// default.
+/// Sysctls and parameters that shape watermarks and background work, as they apply: the setting,
+/// else the host's, else the kernel's default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunables {
     /// `min_free_kbytes`
@@ -27,6 +28,8 @@ pub struct Tunables {
     pub proactiveness: u64,
     /// `extfrag_threshold`
     pub extfrag_threshold: u64,
+    /// `page_reporting_order`
+    pub reporting_order: u8,
 }
 
 impl Tunables {
@@ -59,7 +62,19 @@ impl Tunables {
             proactiveness: or(settings.compaction_proactiveness, "compaction_proactiveness", 20)
                 .min(100),
             extfrag_threshold: or(settings.extfrag_threshold, "extfrag_threshold", 500),
+            reporting_order: reporting_order(machine, settings),
         }
+    }
+}
+
+/// `page_reporting_order`: what is no order of a block stands for the default, a pageblock.
+fn reporting_order(machine: &Machine, settings: &Settings) -> u8 {
+    let host = machine.facts.get("page_reporting.page_reporting_order");
+    let host = || host.and_then(|text| text.parse().ok());
+    let order = settings.page_reporting_order.or_else(host);
+    match order.and_then(|order| u8::try_from(order).ok()) {
+        Some(order) if order <= MAX_PAGE_ORDER => order,
+        _ => machine.pageblock_order,
     }
 }
 
@@ -226,6 +241,7 @@ mod tests {
             defrag_mode: false,
             proactiveness: 20,
             extfrag_threshold: 500,
+            reporting_order: 9,
         }
     }
 
