@@ -35,19 +35,21 @@ impl Op {
     }
 }
 
-/// What is asked of a policy.
+/// What is asked of a policy. Allocations and frees begin with the same fields, so that these are
+/// read without looking which of the two it is: that cannot be foreseen.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(u8)]
 pub enum Step {
     /// The workload got a block.
     Alloc {
+        /// log2 of its pages.
+        order: u8,
+        /// Where it ran.
+        cpu: CpuId,
         /// Its first kernel pfn.
         pfn: Frame,
         /// Flags of the request.
         gfp: Gfp,
-        /// Where it ran.
-        cpu: CpuId,
-        /// log2 of its pages.
-        order: u8,
         /// What it holds.
         content: Content,
         /// Deduced, not observed: an order-0 request of a path without tracepoints.
@@ -55,12 +57,12 @@ pub enum Step {
     },
     /// The workload gave pages back, of one block, of several or of part of one.
     Free {
-        /// First kernel pfn.
-        pfn: Frame,
-        /// Where it ran.
-        cpu: CpuId,
         /// log2 of its pages; up to 30.
         order: u8,
+        /// Where it ran.
+        cpu: CpuId,
+        /// First kernel pfn.
+        pfn: Frame,
     },
     /// The kernel refused a request.
     Failed {

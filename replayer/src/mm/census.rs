@@ -88,8 +88,11 @@ impl<F: Flavour> Census<F> {
         row[from.index()].sub(pages);
         row[to.index()].add(pages);
         let (from, to) = (TAINTING >> from.index() & 1, TAINTING >> to.index() & 1);
-        if from != to {
-            self.shift_taint(region, to == 1, pages, frame);
+        // Which of them it is cannot be foreseen, so a replay asks only whether the region turned.
+        // Threads had better leave a word alone that all of them share.
+        if F::REPLAYS || from != to {
+            let change = to.wrapping_sub(from).wrapping_mul(pages);
+            self.shift_taint(region, change, frame);
         }
     }
 
@@ -103,17 +106,14 @@ impl<F: Flavour> Census<F> {
         }
     }
 
-    #[inline(never)]
-    fn shift_taint(&self, region: RegionId, to: bool, pages: u32, frame: Frame) {
+    #[inline(always)]
+    fn shift_taint(&self, region: RegionId, change: u32, frame: Frame) {
         let tainting = &self.tainting[region.0 as usize];
         let before = tainting.get();
-        if to {
-            tainting.add(pages);
-        } else {
-            tainting.sub(pages);
-        }
-        if (before == 0) != (tainting.get() == 0) {
-            self.note(TaintChange { region: region.0, frame, tainted: to });
+        tainting.add(change);
+        let after = tainting.get();
+        if (before == 0) != (after == 0) {
+            self.note(TaintChange { region: region.0, frame, tainted: before == 0 });
         }
     }
 

@@ -178,11 +178,11 @@ impl<A: PageAllocator> PolicyTrack<A> {
                 let bulk = inferred && gfp.migratetype() == Migratetype::Unmovable;
                 let entry = if bulk { Entry::Bulk } else { Entry::Normal };
                 self.allocator.at(op.time_ns, cpu);
-                let request = Request { order, gfp, cpu, content, entry };
-                match order {
+                if order == 0 {
                     // Known to be 0 in all that follows.
-                    0 => self.alloc(pfn, Request { order: 0, ..request }),
-                    _ => self.alloc_block(pfn, request),
+                    self.alloc(pfn, Request { order: 0, gfp, cpu, content, entry });
+                } else {
+                    self.alloc_block(pfn, &Request { order, gfp, cpu, content, entry });
                 }
             }
             Step::Free { pfn, cpu, order } => {
@@ -213,8 +213,8 @@ impl<A: PageAllocator> PolicyTrack<A> {
     }
 
     #[inline(never)]
-    fn alloc_block(&mut self, pfn: Frame, request: Request) {
-        self.alloc(pfn, request);
+    fn alloc_block(&mut self, pfn: Frame, request: &Request) {
+        self.alloc(pfn, *request);
     }
 
     #[inline(always)]

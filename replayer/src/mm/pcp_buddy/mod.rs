@@ -356,7 +356,7 @@ impl<F: Flavour> OwningPcp<F> {
 
     /// The first block of a type's lists from an order upwards, split down to that order; the
     /// upper halves go to the heads of the lists below and keep its mark.
-    #[inline]
+    #[inline(always)]
     fn pop<P: Placement<F>>(
         &self,
         buddy: &Buddy<F, P>,
