@@ -122,10 +122,11 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
     /// If the frame lies in no zone.
     #[inline]
     pub fn zone_of(&self, frame: Frame) -> &Zone<F> {
-        let Some(zone) = self.geometry.zone_of(frame) else {
-            panic!("frame {frame:#x} lies in no zone");
-        };
-        self.zone(zone)
+        let zone = self.geometry.zone_number(frame);
+        match self.zones.get(usize::from(zone)) {
+            Some(zone) => zone,
+            None => panic!("frame {frame:#x} lies in no zone"),
+        }
     }
 
     /// Takes a zone's lock.

@@ -83,7 +83,7 @@ pub(crate) const fn by_bits<T: Copy, const KNOWN: usize, const VALUES: usize>(
 }
 
 static STATES: [FrameState; 8] = by_bits(FrameState::ALL);
-static TYPES: [Migratetype; 8] = by_bits(Migratetype::ALL);
+pub(crate) static TYPES: [Migratetype; 8] = by_bits(Migratetype::ALL);
 static CONTENTS: [Content; 32] = by_bits(Content::ALL);
 
 bitflags::bitflags! {
@@ -356,10 +356,11 @@ impl<F: Flavour> Frames<F> {
         Some(frame)
     }
 
-    /// [`Frames::place`]; `None` also for a pfn beyond the table.
-    #[inline]
-    pub fn known_place(&self, kernel_pfn: u32) -> Option<Frame> {
-        Self::placed(self.places.get(kernel_pfn as usize)?[0].get())
+    /// The frame where a logical page lives; any frame if it lives nowhere.
+    #[inline(always)]
+    pub fn likely_place(&self, kernel_pfn: u32) -> Frame {
+        let slot = self.places.get(kernel_pfn as usize);
+        slot.map_or(0, |[place]| place.get().saturating_sub(1))
     }
 
     /// The frame that a place slot names.
@@ -388,6 +389,14 @@ impl<F: Flavour> Frames<F> {
     #[inline]
     pub fn note(&self, frame: Frame) -> u32 {
         self.frames[frame as usize][PREV].get()
+    }
+
+    /// Sets a frame's state and [`Frames::note`].
+    #[inline]
+    pub fn set_noted(&self, frame: Frame, word: FrameWord, note: u32) {
+        let [state, _, slot] = &self.frames[frame as usize];
+        state.set(word.0);
+        slot.set(note);
     }
 
     /// Sets [`Frames::note`].

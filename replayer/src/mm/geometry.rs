@@ -200,6 +200,12 @@ impl Geometry {
         (place.zone != NO_ZONE).then_some(place.zone)
     }
 
+    /// The number of the zone that holds a frame of the table; of a hole one that no zone has.
+    #[inline]
+    pub(super) fn zone_number(&self, frame: Frame) -> u16 {
+        self.blocks[self.pageblock(frame).0 as usize].zone.0
+    }
+
     /// The zone and region that hold a frame, or `None` for a hole.
     #[must_use]
     #[inline]

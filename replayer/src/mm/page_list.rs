@@ -11,7 +11,7 @@
 //! left; a frame in the ring notes its position ([`Frames::note`]).
 
 use super::flavour::{Flavour, Word};
-use super::frames::{Frame, Frames, ListId, NOWHERE};
+use super::frames::{Frame, FrameWord, Frames, ListId, NOWHERE};
 use super::geometry::{Geometry, ZoneSpan};
 
 /// Most frames of a list that are in its ring.
@@ -71,42 +71,44 @@ impl<F: Flavour> PageList<F> {
     }
 
     #[inline(always)]
-    fn put(&self, frames: &Frames<F>, position: u32, frame: Frame) {
+    fn put(&self, frames: &Frames<F>, position: u32, frame: Frame, word: FrameWord) {
         self.slot(position).set(frame);
-        frames.set_note(frame, position);
+        frames.set_noted(frame, word, position);
         self.len.set(self.len.get() + 1);
     }
 
-    /// Puts a frame at the head.
+    /// Puts a frame at the head, whose state is then `word`.
     #[inline(always)]
-    pub(super) fn push_head(&self, frames: &Frames<F>, frame: Frame) {
+    pub(super) fn push_head(&self, frames: &Frames<F>, frame: Frame, word: FrameWord) {
         if !self.has_room() {
-            return self.push_head_of_full(frames, frame);
+            return self.push_head_of_full(frames, frame, word);
         }
         let first = self.first.get().wrapping_sub(1);
         self.first.set(first);
-        self.put(frames, first, frame);
+        self.put(frames, first, frame, word);
     }
 
     /// Makes room in the ring, if there is one.
     #[cold]
     #[inline(never)]
-    fn push_head_of_full(&self, frames: &Frames<F>, frame: Frame) {
+    fn push_head_of_full(&self, frames: &Frames<F>, frame: Frame, word: FrameWord) {
         if !F::REPLAYS {
+            frames.set_word(frame, word);
             return frames.push_head(self.rest, frame);
         }
         if let Some(last) = self.pop_ring_tail() {
             frames.push_head(self.rest, last);
         }
-        self.push_head(frames, frame);
+        self.push_head(frames, frame, word);
     }
 
-    /// Puts a frame at the tail.
+    /// Puts a frame at the tail, whose state is then `word`.
     #[inline(always)]
-    pub(super) fn push_tail(&self, frames: &Frames<F>, frame: Frame) {
+    pub(super) fn push_tail(&self, frames: &Frames<F>, frame: Frame, word: FrameWord) {
         if self.has_room() && frames.first(self.rest).is_none() {
-            self.put(frames, self.first.get().wrapping_add(self.len.get()), frame);
+            self.put(frames, self.first.get().wrapping_add(self.len.get()), frame, word);
         } else {
+            frames.set_word(frame, word);
             frames.push_tail(self.rest, frame);
         }
     }
@@ -265,11 +267,11 @@ mod tests {
         for (frame, change) in (0..).zip(changes) {
             match change {
                 Change::PushHead => {
-                    pages.push_head(&frames, frame);
+                    pages.push_head(&frames, frame, FrameWord::free_tail());
                     deque.push_front(frame);
                 }
                 Change::PushTail => {
-                    pages.push_tail(&frames, frame);
+                    pages.push_tail(&frames, frame, FrameWord::free_tail());
                     deque.push_back(frame);
                 }
                 Change::PopHead => prop_assert_eq!(pages.pop_head(&frames), deque.pop_front()),
@@ -301,7 +303,8 @@ mod tests {
     fn a_list_that_fits_is_known_from_its_tail() {
         let frames = Frames::<Up>::new(64, 1);
         let pages = PageList::new(64, ListId(0));
-        (0..40).for_each(|frame| pages.push_tail(&frames, frame));
+        let word = FrameWord::free_tail();
+        (0..40).for_each(|frame| pages.push_tail(&frames, frame, word));
         let known = [0, 7, 39, 40].map(|after| pages.nth_last(after));
         assert_eq!(known, [Some(39), Some(32), Some(0), None]);
         pages.remove(&frames, 32);

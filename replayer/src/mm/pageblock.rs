@@ -8,6 +8,7 @@ use fragscope_trace::page::Migratetype;
 use prefetch_index::prefetch_index;
 
 use super::flavour::{Flavour, Word};
+use super::frames::TYPES;
 use super::geometry::PageblockId;
 
 bitflags::bitflags! {
@@ -72,13 +73,13 @@ impl<F: Flavour> Pageblocks<F> {
         if word & BlockFlags::ISOLATE.bits() != 0 {
             return Migratetype::Isolate;
         }
-        Migratetype::ALL[((word & TYPE) as usize).min(5)]
+        TYPES[(word & TYPE) as usize]
     }
 
     /// The type that it has, or will have again after its isolation.
     #[inline]
     pub fn own_type(&self, block: PageblockId) -> Migratetype {
-        Migratetype::ALL[((self.word(block) & TYPE) as usize).min(5)]
+        TYPES[(self.word(block) & TYPE) as usize]
     }
 
     /// Changes the type; isolation stays as it is.

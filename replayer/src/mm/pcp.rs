@@ -135,8 +135,7 @@ impl<F: Flavour> PerCpuPages<F> {
             let Some(frame) = P::rmqueue(buddy, zone, order, migratetype, flags, &mut mode) else {
                 break;
             };
-            buddy.frames.set_word(frame, cached_word(order, migratetype));
-            self.push_tail(buddy, index, frame);
+            self.push_tail(buddy, index, frame, cached_word(order, migratetype));
             buddy.shift(frame, order, Content::Free, Content::Pcp);
             self.count.set(self.count.get() + (1 << order));
             buddy.counters.pcp_refill_blocks.add(1);
@@ -243,18 +242,24 @@ impl<F: Flavour> PerCpuPages<F> {
     }
 
     #[inline(always)]
-    fn push_head<P>(&self, buddy: &Buddy<F, P>, index: u32, frame: Frame) {
+    fn push_head<P>(&self, buddy: &Buddy<F, P>, index: u32, frame: Frame, word: FrameWord) {
         match self.singles(index) {
-            Some(singles) => singles.push_head(&buddy.frames, frame),
-            None => buddy.frames.push_head(self.list(index), frame),
+            Some(singles) => singles.push_head(&buddy.frames, frame, word),
+            None => {
+                buddy.frames.set_word(frame, word);
+                buddy.frames.push_head(self.list(index), frame);
+            }
         }
     }
 
     #[inline]
-    fn push_tail<P>(&self, buddy: &Buddy<F, P>, index: u32, frame: Frame) {
+    fn push_tail<P>(&self, buddy: &Buddy<F, P>, index: u32, frame: Frame, word: FrameWord) {
         match self.singles(index) {
-            Some(singles) => singles.push_tail(&buddy.frames, frame),
-            None => buddy.frames.push_tail(self.list(index), frame),
+            Some(singles) => singles.push_tail(&buddy.frames, frame, word),
+            None => {
+                buddy.frames.set_word(frame, word);
+                buddy.frames.push_tail(self.list(index), frame);
+            }
         }
     }
 
@@ -343,8 +348,7 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         };
         buddy.counters.pcp_local_frees.add(1);
         let index = index(order, list_type);
-        buddy.frames.set_word(frame, cached_word(order, list_type));
-        set.push_head(buddy, index, frame);
+        set.push_head(buddy, index, frame, cached_word(order, list_type));
         buddy.shift(frame, order, from, Content::Pcp);
         let count = set.count.get() + (1 << order);
         set.count.set(count);
@@ -412,9 +416,8 @@ impl<F: Flavour, P: Placement<F>> Cache<F, P> for StockPcp<F> {
         let allowed = <Self as Cache<F, P>>::allows(self, buddy, order);
         let Some(list_type) = cached_type(migratetype).filter(|_| allowed) else { return false };
         let set = self.set(zone, cpu);
-        buddy.frames.set_word(frame, cached_word(order, list_type));
         let index = index(order, list_type);
-        set.push_tail(buddy, index, frame);
+        set.push_tail(buddy, index, frame, cached_word(order, list_type));
         set.count.set(set.count.get() + (1 << order));
         true
     }

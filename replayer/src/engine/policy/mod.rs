@@ -162,8 +162,7 @@ impl<A: PageAllocator> PolicyTrack<A> {
     /// then it is any frame: to tell them from frees takes longer.
     fn fetch_frames(&self, ops: &[Op]) {
         for op in ops {
-            let frame = self.allocator.frames().known_place(op.first_page());
-            self.allocator.prefetch(frame.unwrap_or_default());
+            self.allocator.prefetch(self.allocator.frames().likely_place(op.first_page()));
         }
     }
 

@@ -248,10 +248,11 @@ impl<F: Flavour> OwningPcp<F> {
 
     #[inline(always)]
     fn push_head<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
-        buddy.frames.set_word(block.frame, Self::word(block));
         if block.order == 0 {
-            self.singles[block.list.index()].push_head(&buddy.frames, block.frame);
+            let singles = &self.singles[block.list.index()];
+            singles.push_head(&buddy.frames, block.frame, Self::word(block));
         } else {
+            buddy.frames.set_word(block.frame, Self::word(block));
             buddy.frames.push_head(self.list(block.order, block.list), block.frame);
         }
         self.occupy(block);
@@ -259,10 +260,11 @@ impl<F: Flavour> OwningPcp<F> {
 
     #[inline]
     fn push_tail<P: Placement<F>>(&self, buddy: &Buddy<F, P>, block: &Cached) {
-        buddy.frames.set_word(block.frame, Self::word(block));
         if block.order == 0 {
-            self.singles[block.list.index()].push_tail(&buddy.frames, block.frame);
+            let singles = &self.singles[block.list.index()];
+            singles.push_tail(&buddy.frames, block.frame, Self::word(block));
         } else {
+            buddy.frames.set_word(block.frame, Self::word(block));
             buddy.frames.push_tail(self.list(block.order, block.list), block.frame);
         }
         self.occupy(block);
