@@ -42,6 +42,9 @@ impl<F: Flavour, P: Placement<F>, C: Cache<F, P>> Mm<F, P, C> {
             self.load_cpu_list(snapshot, list);
         }
         self.list_the_rest(snapshot);
+        if self.buddy.settings.page_reporting_ms > 0 {
+            self.buddy.zones.iter().for_each(|zone| self.buddy.mark_all_reported(zone));
+        }
         P::loaded(&self.buddy);
     }
 

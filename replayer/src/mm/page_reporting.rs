@@ -49,6 +49,20 @@ impl<F: Flavour, P: Placement<F>> Buddy<F, P> {
         reported
     }
 
+    /// Takes all that a round would report for reported already: rounds keep up with what becomes
+    /// free within seconds, and a snapshot does not tell which blocks they have reached.
+    pub(super) fn mark_all_reported(&self, zone: &Zone<F>) {
+        let orders = self.tunables.reporting_order..=self.geometry.max_order;
+        for (order, migratetype) in orders.flat_map(|o| Migratetype::ALL.map(|t| (o, t))) {
+            for list in P::lists_for(self, zone, order, migratetype, Reader::Reporting) {
+                for frame in self.frames.iter(list) {
+                    let word = self.frames.word(frame).with_marks(Mark::REPORTED);
+                    self.frames.set_word(frame, word);
+                }
+            }
+        }
+    }
+
     fn report_lists(&self, zone: &Zone<F>, order: u8, migratetype: Migratetype) -> u64 {
         let lists: Vec<ListId> =
             P::lists_for(self, zone, order, migratetype, Reader::Reporting).collect();

@@ -100,6 +100,25 @@ fn a_zone_near_its_low_watermark_reports_nothing() {
     assert!(reported(34, 9).0 > 0);
 }
 
+/// What a snapshot found free counts as reported, if there is reporting at all; what is freed
+/// later does not.
+#[test]
+fn memory_found_free_is_reported_already() {
+    let machine = testing::machine(9, &[(0, ZoneKind::Normal, 0, 128 * 512)]);
+    let loaded = |page_reporting_ms| {
+        let settings = Settings { page_reporting_ms, pcp: false, ..Settings::default() };
+        let mm = TestMm::build(&machine, &settings).expect("a sound machine");
+        mm.load(&testing::snapshot(&machine, &[]));
+        mm
+    };
+    assert_eq!(report_all(&loaded(0)), 64);
+    let mm = loaded(2000);
+    assert_eq!(report_all(&mm), 0);
+    let frame = alloc(&mm, 9, Gfp::KERNEL).expect("memory is free");
+    mm.free(frame, 9, CpuId(0), FreeEntry::Normal).expect("allocated");
+    assert_eq!(report_all(&mm), 1);
+}
+
 const REQUESTS: [Gfp; 3] = [Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE, Gfp::RECLAIMABLE];
 
 proptest! {
