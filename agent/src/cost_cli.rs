@@ -15,8 +15,9 @@ use crate::signals;
 ///
 /// A thread of this program takes and gives back memory: with nothing attached, while this program
 /// traces as `record` does, counts as `record --mode count` does, or runs programs that do nothing,
-/// and, where they are present, while ftrace and perf trace the same events. The whole host is traced
-/// meanwhile. A round takes a few seconds, and longer in proportion to a larger `--mib`; everything is
+/// and, where they are present, while ftrace and perf trace allocations and frees; and LRU insertions
+/// as well, where `record` listens to those because programs can't attach to functions. The whole host
+/// is traced meanwhile. A round takes a few seconds, and longer in proportion to a larger `--mib`; everything is
 /// detached at the end, also when a signal ends it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CostArgs {
@@ -72,10 +73,19 @@ fn to_text(report: &CostReport) -> String {
         let mode = match way {
             Way::Full => "Recording",
             Way::Count => "Counting",
-            Way::Floor | Way::Ftrace | Way::Perf => continue,
+            _ => continue,
         };
         if let Some(ratio) = cost.ratio_to_ftrace {
             lines.push(format!("{mode} adds {ratio:.2} of what ftrace adds."));
+        }
+        if let Some(ratio) = cost.ratio_to_perf {
+            lines.push(format!("{mode} adds {ratio:.2} of what perf adds."));
+        }
+        if let (Some(ftrace), Some(perf)) = (cost.ratio_to_ftrace_lru, cost.ratio_to_perf_lru) {
+            lines.push(format!(
+                "{mode} listens to LRU insertions, too: {ftrace:.2} of ftrace and {perf:.2} of perf \
+                 that do."
+            ));
         }
         if let (Some(reader), Some(lost)) = (cost.reader_ns_per_event, cost.lost_events) {
             lines.push(format!("Reading took {reader:.0} ns per event; {lost} events were lost."));
@@ -96,5 +106,7 @@ fn label(way: Way) -> &'static str {
         Way::Floor => "added by programs that do nothing",
         Way::Ftrace => "added by ftrace, read by nobody",
         Way::Perf => "added by perf record",
+        Way::FtraceLru => "added by ftrace, LRU insertions as well",
+        Way::PerfLru => "added by perf, LRU insertions as well",
     }
 }

@@ -1,7 +1,5 @@
 //! Snapshots for a session, by the best means that this host has.
 
-use std::time::{Duration, Instant};
-
 use fragscope_trace::page::PfnRange;
 use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
 
@@ -28,9 +26,8 @@ struct Taker {
 }
 
 impl HostScanner for Taker {
-    fn take(&mut self, role: SnapshotRole, deadline: Instant) -> Result<Snapshot, String> {
-        let limits = Limits { deadline: Some(deadline), pause: Duration::ZERO };
-        let snapshot = self.snapshotter.take(role, &limits).map_err(|error| error.to_string())?;
+    fn take(&mut self, role: SnapshotRole, limits: &Limits) -> Result<Snapshot, String> {
+        let snapshot = self.snapshotter.take(role, limits).map_err(|error| error.to_string())?;
         self.absences = Absences::of(&snapshot);
         Ok(snapshot)
     }

@@ -3,14 +3,15 @@
 //! The programs are two binaries for the target `bpfel-unknown-none`, behind the feature `bpf`:
 //! * `fragscope-probe` runs before tracing and on demand: calibration, identity of the caller,
 //!   copying of struct pages (see [`probe`]);
-//! * `fragscope-tracer` runs while tracing: page events (see [`record`], [`ring`]), rare events
-//!   (see [`side`]), and maps of what is known of each page and region (see [`pagemap`], [`taint`]); or, where that
-//!   costs too much, counters of page events by region (see [`counts`]).
+//! * `fragscope-tracer` runs while tracing: page events (see [`record`], [`ring`], [`clock`]), rare
+//!   events (see [`side`]), and maps of what is known of each page and region (see [`pagemap`],
+//!   [`taint`]); or, where that costs too much, counters of page events by region (see [`counts`]).
 //!
 //! The library is `no_std`, has no dependency, and knows nothing of user space.
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod clock;
 pub mod counts;
 pub mod pagemap;
 pub mod probe;

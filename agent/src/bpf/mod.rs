@@ -8,6 +8,7 @@
 //! * [`memory`], [`pagemap`], [`counts`]: shared memory of maps.
 
 pub mod calibrate;
+pub mod clock;
 pub mod counts;
 pub mod format;
 mod functions;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
-use fragscope_ebpf::pagemap::{ALLOCATED, MAP_PAGE_FRAMES, ORDER_MASK, UNTOUCHED};
+use fragscope_ebpf::pagemap::{MAP_PAGE_FRAMES, NOBODY, UNTOUCHED, allocated};
 use fragscope_trace::page::Pfn;
 use fragscope_trace::snapshot::{PageRun, Snapshot};
 
@@ -35,7 +35,7 @@ impl PageMap {
     }
 
     fn seed_run(&self, run: &PageRun) {
-        let value = ALLOCATED | run.order & ORDER_MASK;
+        let value = allocated(u32::from(run.order), false, NOBODY);
         for pfn in run.range().raw().step_by(1 << run.order.min(31)) {
             let Some(byte) = self.memory.bytes().get(pfn as usize) else { return };
             // Between this test and the store an event may come; losing it costs one missed or

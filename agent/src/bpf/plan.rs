@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use fragscope_ebpf::clock::BURST_EVENTS;
 use fragscope_ebpf::record::{ALL_KINDS, BASE_KINDS};
 use fragscope_ebpf::ring::{CHANNEL_PAGES, CHANNEL_RINGBUF, PAGE_BYTES};
 use fragscope_trace::header::{Capability, TraceMode};
@@ -34,6 +35,8 @@ pub(super) struct Plan {
     ring_buffers: bool,
     buffer_bytes: u32,
     budget: u64,
+    /// Events for which one reading of the clock serves.
+    burst: u64,
     counts: CountShape,
     /// Frames that the byte maps cover: none where events are only counted.
     mapped_end: Pfn,
@@ -67,6 +70,7 @@ impl Plan {
             },
             ring_buffers,
             buffer_bytes: data_pages.min(1 << 17) * PAGE_BYTES as u32,
+            burst: if options.exact_times { 0 } else { BURST_EVENTS },
             budget: u64::from(options.contexts_per_second.div_ceil(WINDOWS_PER_SECOND)),
         }
     }
@@ -95,6 +99,7 @@ impl Plan {
             .override_global("COUNT_REGIONS", &self.counts.regions, true)
             .override_global("COUNT_ELEMENTS", &self.counts.elements_per_cpu(), true)
             .override_global("CONTEXT_BUDGET", &self.budget, true)
+            .override_global("BURST", &self.burst, true)
             .override_global("PG_HEAD", &host.pg_head, true)
             .override_global("FOLIO_ORDER_AT", &host.folio_order_at, true)
             .override_global("ALLOC_AT", &host.alloc_at, true)
@@ -162,7 +167,21 @@ impl Plan {
             lost_without: "an event costs 30 to 50 ns more".to_owned(),
             remedy: "Linux 6.1 or later on x86-64, with raw tracepoints".to_owned(),
         };
-        if self.mode.is_full() { vec![calibration, rings] } else { vec![calibration] }
+        let times = Capability {
+            name: "exact_times".to_owned(),
+            required: false,
+            available: self.burst == 0,
+            found: match self.burst {
+                0 => "the clock is read for each event".to_owned(),
+                burst => format!("the clock is read once for up to {burst} events of a CPU"),
+            },
+            lost_without:
+                "an event may be told less than a tick (1 to 10 ms) early, but never out \
+                           of the order of its page or its CPU"
+                    .to_owned(),
+            remedy: "--exact-times, for which each event takes 20 to 60 ns more".to_owned(),
+        };
+        if self.mode.is_full() { vec![calibration, rings, times] } else { vec![calibration] }
     }
 }
 

@@ -8,12 +8,13 @@ use aya::maps::{Array, Map, MapData, MapError, RingBuf, StackTraceMap};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError};
 use aya_log::EbpfLogger;
-use fragscope_ebpf::record::{ALL_KINDS, BASE_KINDS, NO_PFN};
+use fragscope_ebpf::record::{ALL_KINDS, BASE_KINDS, KIND_LRU, NO_PFN};
 use fragscope_ebpf::side::{SIDE_BULK_ALLOC, SIDE_KINDS, SIDE_NESTED_FREE, SideRecord};
 use fragscope_trace::header::{Capability, TraceMode};
 use fragscope_trace::page::Pfn;
 use thiserror::Error;
 
+use super::clock::EventClock;
 use super::counts::RegionCounters;
 use super::format::{Format, FormatError};
 use super::functions;
@@ -52,6 +53,11 @@ pub struct TracerOptions {
     pub contexts_per_second: u32,
     /// Run a second program at each free, which catches those in interrupts of the first at once.
     pub reentry_catch: bool,
+    /// Do not listen to LRU insertions, also where programs can't attach to functions.
+    pub no_lru_insertions: bool,
+    /// Read the clock for each event, and not once for a burst of them: see
+    /// [`fragscope_ebpf::clock`].
+    pub exact_times: bool,
     /// In count mode, do nothing instead of counting: to measure what any program costs.
     pub empty: bool,
     /// Do without the rings in shared memory.
@@ -136,6 +142,8 @@ pub struct Tracer {
     sides: RingBuf<MapData>,
     /// Kernel stacks by id.
     pub stacks: StackTraceMap<MapData>,
+    /// Where events have their times from.
+    pub clock: EventClock,
     /// What is known of each page.
     pub page_map: Arc<PageMap>,
     /// Which regions are known to be tainted.
@@ -176,6 +184,7 @@ impl Tracer {
         let plan = Plan::new(&host, options);
         let mut ebpf = plan.load(tracefs, &host)?;
         let channel = plan.channel(&mut ebpf)?;
+        let clock = EventClock::new(map_data(&mut ebpf, "EPOCH")?.fd())?;
         let page_map = plan.page_map(&mut ebpf)?;
         let taint_map = plan.taint_map(&mut ebpf)?;
         let counters = plan.counters(&mut ebpf)?;
@@ -186,6 +195,7 @@ impl Tracer {
             counters,
             sides: RingBuf::try_from(take_map(&mut ebpf, "SIDES")?)?,
             stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACK_TRACES")?)?,
+            clock,
             page_map: Arc::new(page_map),
             taint_map: Arc::new(taint_map),
             dialect: host.dialect(),
@@ -214,8 +224,17 @@ impl Tracer {
             self.attach_each(tracefs, &CLASSIC_PAGE_PROGRAMS)?;
         }
         let buddy = BUDDY_PROGRAMS.iter().filter(|_| raw && options.buddy_events);
-        // After allocations, or every page on its way to the LRU would look unseen.
-        let lru = Some(&LRU_PROGRAM).into_iter().filter(|_| raw);
+        let mut functions = raw;
+        if raw {
+            let (links, capabilities) = functions::attach(&mut self.ebpf);
+            functions = capabilities.iter().all(|capability| capability.available);
+            self.links.extend(links);
+            self.capabilities.extend(capabilities);
+        }
+        // For what functions would tell. After allocations, or every page on its way to the LRU
+        // would look unseen.
+        let wants_lru = raw && !functions && !options.no_lru_insertions;
+        let lru = Some(&LRU_PROGRAM).filter(|_| wants_lru);
         let migrate = migrate_program(migrate_reason(tracefs));
         let catch = Some(&CATCH_PROGRAM).filter(|_| raw_pages && options.reentry_catch);
         for spec in catch.into_iter().chain(lru).chain(buddy).chain(&SIDE_PROGRAMS).chain(&migrate)
@@ -223,11 +242,6 @@ impl Tracer {
             if let Err(error) = self.try_attach(tracefs, spec) {
                 log::info!("{} is not traced: {error}", spec.capability);
             }
-        }
-        if raw {
-            let (links, capabilities) = functions::attach(&mut self.ebpf);
-            self.links.extend(links);
-            self.capabilities.extend(capabilities);
         }
         Ok(())
     }
@@ -274,6 +288,12 @@ impl Tracer {
             self.page_programs.push((kind, spec.name));
         }
         Ok(())
+    }
+
+    /// Whether LRU insertions are listened to.
+    #[must_use]
+    pub fn hears_lru(&self) -> bool {
+        self.page_programs.iter().any(|(kind, _)| *kind == KIND_LRU)
     }
 
     /// Has page events counted by region instead of recorded, or recorded again. Does nothing

@@ -149,9 +149,9 @@ pub(crate) struct RecordArgs {
     /// Print the summary as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Time that the closing snapshot may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    pub(crate) close_timeout: Duration,
+    /// Time that the closing snapshot may take; 5s and 100ms for each GiB of memory if not said
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) close_timeout: Option<Duration>,
     /// Take no snapshots
     #[arg(long, conflicts_with = "snapshot_every")]
     pub(crate) no_snapshot: bool,

@@ -86,6 +86,11 @@ pub struct WayCost {
     pub ratio_to_ftrace: Option<f64>,
     /// The median beside that of perf, if that was measured.
     pub ratio_to_perf: Option<f64>,
+    /// The median beside that of ftrace with LRU insertions; only of [`Way::Full`] where it listens
+    /// to those, too.
+    pub ratio_to_ftrace_lru: Option<f64>,
+    /// The same of perf.
+    pub ratio_to_perf_lru: Option<f64>,
     /// CPU time of the thread that reads the events, per event; only of [`Way::Full`].
     pub reader_ns_per_event: Option<f64>,
     /// Events that were lost because the reader was late; only of [`Way::Full`].
@@ -132,7 +137,7 @@ pub fn measure(options: &CostOptions, stop: &AtomicBool) -> Result<CostReport, C
     let bytes = (options.mib as usize) << 20;
     let events = 2 * bytes as u64 / PAGE_SIZE;
     let mut tallies: BTreeMap<Way, Tally> = Way::ALL.map(|way| (way, Tally::default())).into();
-    let mut base = Vec::new();
+    let (mut base, mut hears_lru) = (Vec::new(), false);
     // The first storm of a process is slower than the others.
     storm(bytes)?;
     for round in 0..options.rounds.max(1) {
@@ -142,12 +147,20 @@ pub fn measure(options: &CostOptions, stop: &AtomicBool) -> Result<CostReport, C
             if tally.unavailable.is_some() {
                 continue;
             }
+            if way.is_with_lru() && !hears_lru {
+                let why = "full mode does not listen to LRU insertions on this host";
+                tally.unavailable = Some(why.to_owned());
+                continue;
+            }
             if stop.load(Ordering::Relaxed) {
                 return Err(CostError::Interrupted);
             }
             let before = fastest(bytes)?;
             match Running::start(way, options, stop) {
-                Ok(running) => base.push(tally.turn(running, bytes, before)? / events as f64),
+                Ok(running) => {
+                    hears_lru |= running.hears_lru();
+                    base.push(tally.turn(running, bytes, before)? / events as f64);
+                }
                 Err(StartError::Unavailable(why)) => tally.unavailable = Some(why),
                 Err(StartError::Interrupted) => return Err(CostError::Interrupted),
             }
@@ -191,14 +204,17 @@ fn report(base: Vec<f64>, tallies: BTreeMap<Way, Tally>, events: u64) -> CostRep
     let spreads: BTreeMap<Way, Option<Spread>> =
         tallies.iter().map(|(way, tally)| (*way, Spread::of(tally.added.clone()))).collect();
     let median = |way| spreads.get(&way).copied().flatten().map(|spread: Spread| spread.median);
-    let (ftrace, perf) = (median(Way::Ftrace), median(Way::Perf));
+    let ratio = |added: Spread, than| median(than).map(|other| added.median / other);
     let outcome = |(way, tally): (Way, Tally)| {
+        let is_full = |_: &f64| way == Way::Full;
         let measured = spreads[&way].filter(|_| tally.unavailable.is_none());
         let outcome = match measured {
             Some(added_ns_per_event) => Outcome::Measured(WayCost {
                 added_ns_per_event,
-                ratio_to_ftrace: ftrace.map(|ftrace| added_ns_per_event.median / ftrace),
-                ratio_to_perf: perf.map(|perf| added_ns_per_event.median / perf),
+                ratio_to_ftrace: ratio(added_ns_per_event, Way::Ftrace),
+                ratio_to_perf: ratio(added_ns_per_event, Way::Perf),
+                ratio_to_ftrace_lru: ratio(added_ns_per_event, Way::FtraceLru).filter(is_full),
+                ratio_to_perf_lru: ratio(added_ns_per_event, Way::PerfLru).filter(is_full),
                 reader_ns_per_event: Spread::of(tally.reader).map(|spread| spread.median),
                 lost_events: tally.lost,
             }),

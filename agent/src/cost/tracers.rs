@@ -22,8 +22,11 @@ use crate::live::tick::thread_cpu_ns;
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long perf may take to begin.
 const PERF_BEGINS: Duration = Duration::from_secs(10);
-/// The events that all of them trace.
-const EVENTS: [&str; 2] = ["mm_page_alloc", "mm_page_free"];
+/// The tracepoints that all of them listen to.
+const EVENTS: &[&str] = &["kmem:mm_page_alloc", "kmem:mm_page_free"];
+/// Those that full mode listens to where programs can't attach to functions.
+const EVENTS_AND_LRU: &[&str] =
+    &["kmem:mm_page_alloc", "kmem:mm_page_free", "pagemap:mm_lru_insertion"];
 /// ftrace's buffer for each CPU, in KiB. It is overwritten and never read: the cheapest that ftrace
 /// can be.
 const FTRACE_BUFFER_KIB: &str = "4096";
@@ -43,11 +46,26 @@ pub enum Way {
     Ftrace,
     /// `perf record` of both tracepoints on all CPUs, written to nowhere.
     Perf,
+    /// As [`Way::Ftrace`], with LRU insertions, if full mode listens to those.
+    FtraceLru,
+    /// As [`Way::Perf`], with LRU insertions, if full mode listens to those.
+    PerfLru,
 }
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 5] = [Way::Full, Way::Count, Way::Floor, Way::Ftrace, Way::Perf];
+    pub const ALL: [Way; 7] =
+        [Way::Full, Way::Count, Way::Floor, Way::Ftrace, Way::Perf, Way::FtraceLru, Way::PerfLru];
+
+    /// Whether it is there to be compared with a full mode that listens to LRU insertions, too.
+    pub(super) fn is_with_lru(self) -> bool {
+        matches!(self, Way::FtraceLru | Way::PerfLru)
+    }
+
+    /// What ftrace and perf are told to trace.
+    fn events(self) -> &'static [&'static str] {
+        if self.is_with_lru() { EVENTS_AND_LRU } else { EVENTS }
+    }
 }
 
 /// Why a way did not begin.
@@ -109,9 +127,18 @@ impl Running {
                 let options = TracerOptions { mode, empty, ..options.tracer.clone() };
                 Ok(Running::Unread { _tracer: Box::new(attach(&options)?) })
             }
-            Way::Ftrace => Ok(Running::Ftrace { _instance: Instance::start()? }),
-            Way::Perf => Ok(Running::Perf { _perf: Perf::start(stop)? }),
+            Way::Ftrace | Way::FtraceLru => {
+                Ok(Running::Ftrace { _instance: Instance::start(way.events())? })
+            }
+            Way::Perf | Way::PerfLru => {
+                Ok(Running::Perf { _perf: Perf::start(way.events(), stop)? })
+            }
         }
+    }
+
+    /// Whether it listens to LRU insertions.
+    pub(super) fn hears_lru(&self) -> bool {
+        matches!(self, Running::Full(reader) if reader.hears_lru)
     }
 
     /// Ends it, and tells what its reader did if it is ours.
@@ -131,15 +158,17 @@ fn attach(options: &TracerOptions) -> Result<Tracer, StartError> {
 pub(super) struct Reader {
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<Read>>,
+    hears_lru: bool,
 }
 
 impl Reader {
     fn start(tracer: Tracer) -> io::Result<Reader> {
         let over = Arc::new(AtomicBool::new(false));
         let of_thread = Arc::clone(&over);
+        let hears_lru = tracer.hears_lru();
         let reader = std::thread::Builder::new().name("reader".to_owned());
         let thread = reader.spawn(move || read(tracer, &of_thread))?;
-        Ok(Reader { over, thread: Some(thread) })
+        Ok(Reader { over, thread: Some(thread), hears_lru })
     }
 
     fn finish(&mut self) -> Option<Read> {
@@ -181,13 +210,14 @@ fn drain(tracer: &mut Tracer) -> u64 {
     events
 }
 
-/// An instance of ftrace with the two events on. Dropping it removes it.
+/// An instance of ftrace with some events on. Dropping it removes it.
 pub(super) struct Instance {
     path: PathBuf,
+    events: &'static [&'static str],
 }
 
 impl Instance {
-    fn start() -> Result<Instance, StartError> {
+    fn start(events: &'static [&'static str]) -> Result<Instance, StartError> {
         let places = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
         let instances = places.map(|place| Path::new(place).join("instances"));
         let instances = instances.iter().find(|path| path.is_dir());
@@ -197,10 +227,10 @@ impl Instance {
         let path = instances.join(format!("fragscope-cost-{}", std::process::id()));
         fs::create_dir(&path)
             .map_err(|error| unavailable(format!("{}: {error}", path.display())))?;
-        let instance = Instance { path };
+        let instance = Instance { path, events };
         instance.write("buffer_size_kb", FTRACE_BUFFER_KIB)?;
-        for event in EVENTS {
-            instance.write(&format!("events/kmem/{event}/enable"), "1")?;
+        for event in events {
+            instance.write(&format!("events/{}/enable", event.replace(':', "/")), "1")?;
         }
         Ok(instance)
     }
@@ -213,8 +243,8 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        for event in EVENTS {
-            let _ = self.write(&format!("events/kmem/{event}/enable"), "0");
+        for event in self.events {
+            let _ = self.write(&format!("events/{}/enable", event.replace(':', "/")), "0");
         }
         if let Err(error) = fs::remove_dir(&self.path) {
             log::warn!("{} stays: {error}", self.path.display());
@@ -225,18 +255,19 @@ impl Drop for Instance {
 /// `perf record` at work. Dropping it ends it.
 pub(super) struct Perf {
     child: Child,
+    events: usize,
 }
 
 impl Perf {
-    fn start(stop: &AtomicBool) -> Result<Perf, StartError> {
+    fn start(events: &[&str], stop: &AtomicBool) -> Result<Perf, StartError> {
         let mut command = Command::new("perf");
         command.args(["record", "--quiet", "--all-cpus", "--output=/dev/null"]);
-        for event in EVENTS {
-            command.arg("--event").arg(format!("kmem:{event}"));
+        for event in events {
+            command.arg("--event").arg(event);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| unavailable(format!("perf: {error}")))?;
-        let mut perf = Perf { child };
+        let mut perf = Perf { child, events: events.len() };
         perf.wait_until_it_records(stop)?;
         Ok(perf)
     }
@@ -266,7 +297,7 @@ impl Perf {
             fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().contains("perf_event"))
         };
         let sleeps = fs::read_to_string(of("wchan")).is_ok_and(|at| at.contains("poll"));
-        sleeps && fds.filter(is_event).count() >= EVENTS.len()
+        sleeps && fds.filter(is_event).count() >= self.events
     }
 }
 

@@ -19,9 +19,9 @@ use super::names::Names;
 use super::queue::BatchSender;
 use super::stacks::Stacks;
 use super::tick::{Growth, Ticker, own_cpu_ns};
+use crate::bpf::clock::now_ns;
 use crate::bpf::tracer::Tracer;
 use crate::merge::Merger;
-use crate::snapshot::now_ns;
 
 /// Events younger than this wait for slower ones.
 const HOLD_BACK: Duration = Duration::from_millis(5);
@@ -132,7 +132,7 @@ impl Collector {
         let mut pause = PAUSE_BUSY;
         let complete = loop {
             match self.requests.recv_timeout(pause) {
-                Ok(Request::Mark(text)) => work.mark(text),
+                Ok(Request::Mark(text)) => work.mark(text, self.tracer.clock.moment()),
                 Ok(Request::Stall(time)) => std::thread::sleep(time),
                 Ok(Request::Finish) => break true,
                 Ok(Request::Abandon) | Err(RecvTimeoutError::Disconnected) => break false,
@@ -151,7 +151,7 @@ impl Collector {
     /// One look at all rings. Returns how long to wait before the next.
     fn pass(&mut self, work: &mut Work) -> Duration {
         // The clock before the rings: what they hold back now is younger than this.
-        let now = now_ns();
+        let now = self.tracer.clock.moment();
         let fill = self.drain(work, now);
         self.keep_budgets(work, now);
         let counts = !self.mode.is_full() || work.shedder.is_shedding();
@@ -333,9 +333,9 @@ impl Collector {
 }
 
 impl Work {
-    fn mark(&mut self, text: String) {
+    fn mark(&mut self, text: String, time_ns: TimeNs) {
         let kind = SideKind::Mark { text };
-        self.merger.push_side(SideEvent { time_ns: now_ns(), cpu: None, kind });
+        self.merger.push_side(SideEvent { time_ns, cpu: None, kind });
     }
 
     /// Counts the page events of a batch that found no room, and forgets them. Its rare events

@@ -20,10 +20,11 @@ use super::presence::Presence;
 use super::queue::{BatchReceiver, Item, Recycler};
 use super::scanner::{Look, Scanner, Seen};
 use super::tally::Tally;
+use crate::bpf::clock::{EventClock, now_ns};
 use crate::bpf::pagemap::PageMap;
 use crate::bpf::taint::TaintMap;
 use crate::machine::read_zones;
-use crate::snapshot::now_ns;
+use crate::snapshot::Limits;
 
 /// Time for everything after an order to abandon.
 const ABANDON_TIME: Duration = Duration::from_millis(35);
@@ -82,6 +83,7 @@ pub(super) struct Director {
     /// Told when events are recorded again that were counted only.
     pub(super) resync: Receiver<()>,
     pub(super) scanner: Option<Scanner>,
+    pub(super) clock: EventClock,
     pub(super) page_map: Arc<PageMap>,
     pub(super) taint_map: Arc<TaintMap>,
     pub(super) snapshot_every: Option<Duration>,
@@ -140,6 +142,8 @@ impl Director {
         match order.unwrap_or_else(gone) {
             Order::Snapshot => self.scan_interval(),
             Order::Stop { reason, closing_within } => {
+                // Nothing hurries a closing snapshot more than any other where much time is given.
+                let closing_within = closing_within.map(|time| time.min(self.snapshot_timeout));
                 let stop = Order::Stop { reason, closing_within };
                 self.state.ending.get_or_insert(stop);
             }
@@ -212,7 +216,8 @@ impl Director {
     /// Takes a snapshot while the collector goes on, and hands it over. Returns whether it was.
     fn scan(&mut self, role: SnapshotRole, within: Duration) -> bool {
         let Some(scanner) = &mut self.scanner else { return false };
-        let number = scanner.request(Look::Snapshot(role, Instant::now() + within));
+        let limits = Limits { clock: self.clock.clone(), ..Limits::within(within) };
+        let number = scanner.request(Look::Snapshot(role, limits));
         match self.await_look(number, within) {
             Some(Ok(Seen::Snapshot(snapshot))) => self.send_snapshot(snapshot),
             Some(Err(error)) => self.note_failure(role, &error),
@@ -241,7 +246,7 @@ impl Director {
                 },
                 recv(orders) -> order => {
                     if let Some(Order::Stop { closing_within, .. }) = &order.as_ref().ok() {
-                        let closing = closing_within.unwrap_or_default();
+                        let closing = closing_within.unwrap_or_default().min(self.snapshot_timeout);
                         deadline = deadline.min(Instant::now() + closing);
                     }
                     self.obey_while_sending(order.ok());

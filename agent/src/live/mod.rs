@@ -52,11 +52,11 @@ use self::names::Names;
 use self::queue::{Recycler, queue};
 use self::scanner::Scanner;
 pub use self::scanner::{HostScanner, TakeSnapshot};
+use crate::bpf::clock::now_ns;
 use crate::bpf::tracer::{AttachError, Tracer, TracerOptions};
 use crate::machine::{self, read_machine};
 use crate::privileges::{Sandbox, spawn};
 use crate::proc::ProcError;
-use crate::snapshot::now_ns;
 
 /// Frames that may wait for the consumer; events wait in the queue before.
 const FRAMES_WAITING: usize = 4;
@@ -69,8 +69,22 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 const SNAPSHOT_TIMEOUT_PER_GIB: Duration = Duration::from_millis(250);
 
 fn snapshot_timeout(managed_pages: u64) -> Duration {
-    let gib = u32::try_from(managed_pages.div_ceil(REGION_PAGES)).unwrap_or(u32::MAX);
-    SNAPSHOT_TIMEOUT + SNAPSHOT_TIMEOUT_PER_GIB.saturating_mul(gib)
+    SNAPSHOT_TIMEOUT + SNAPSHOT_TIMEOUT_PER_GIB.saturating_mul(gib(managed_pages))
+}
+
+/// What the closing snapshot may take of somebody who waits for the end: four times what it takes a
+/// quiet host, and some seconds.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSING_TIMEOUT_PER_GIB: Duration = Duration::from_millis(100);
+
+/// Time that a closing snapshot may take where nobody says so, on a host of so many pages of 4 KiB.
+#[must_use]
+pub fn closing_timeout(managed_pages: u64) -> Duration {
+    CLOSING_TIMEOUT + CLOSING_TIMEOUT_PER_GIB.saturating_mul(gib(managed_pages))
+}
+
+fn gib(pages: u64) -> u32 {
+    u32::try_from(pages.div_ceil(REGION_PAGES)).unwrap_or(u32::MAX)
 }
 
 /// How a session runs.
@@ -175,6 +189,7 @@ impl LiveAgent {
         let tracer = Tracer::attach(&options.tracer)?;
         let command = options.command.filter(|_| options.names.are_kept());
         let header = header(&tracer, command, mode)?;
+        let clock = tracer.clock.clone();
         let (page_map, taint_map) = (Arc::clone(&tracer.page_map), Arc::clone(&tracer.taint_map));
         let (sender, batches, recycler) = queue(options.queue_events);
         let (requests, asked) = unbounded();
@@ -205,6 +220,7 @@ impl LiveAgent {
             grown,
             resync,
             scanner,
+            clock,
             page_map,
             taint_map,
             snapshot_every: options.snapshot_every,

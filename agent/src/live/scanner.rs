@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use fragscope_trace::page::PfnRange;
@@ -10,14 +9,15 @@ use fragscope_trace::snapshot::{Snapshot, SnapshotRole};
 
 use super::tick::thread_cpu_ns;
 use crate::privileges::{Sandbox, spawn};
+use crate::snapshot::Limits;
 
 /// Looks at the host's memory, one look at a time.
 pub trait HostScanner: Send {
-    /// Takes one snapshot until `deadline`.
+    /// Takes one snapshot within `limits`.
     ///
     /// # Errors
     /// Why there is none.
-    fn take(&mut self, role: SnapshotRole, deadline: Instant) -> Result<Snapshot, String>;
+    fn take(&mut self, role: SnapshotRole, limits: &Limits) -> Result<Snapshot, String>;
 
     /// Frames that got memory since the last snapshot, or since this was asked last.
     ///
@@ -30,10 +30,10 @@ pub trait HostScanner: Send {
 pub type TakeSnapshot = Box<dyn HostScanner>;
 
 /// What the thread is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Look {
-    /// For a snapshot until then.
-    Snapshot(SnapshotRole, Instant),
+    /// For a snapshot within these limits.
+    Snapshot(SnapshotRole, Limits),
     /// For new memory.
     Growth,
 }
@@ -68,8 +68,8 @@ impl Scanner {
         spawn("scanner", None, sandbox, move || {
             for (number, look) in asked {
                 let seen = match look {
-                    Look::Snapshot(role, deadline) => {
-                        host.take(role, deadline).map(|taken| Seen::Snapshot(Box::new(taken)))
+                    Look::Snapshot(role, limits) => {
+                        host.take(role, &limits).map(|taken| Seen::Snapshot(Box::new(taken)))
                     }
                     Look::Growth => host.grown().map(Seen::Grown),
                 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fragscope_trace::event::TimeNs;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::snapshot::now_ns;
+use crate::bpf::clock::now_ns;
 
 /// The clocks of a host, in nanoseconds.
 pub trait Clocks {

@@ -23,8 +23,8 @@ use thiserror::Error;
 pub use fragscope_trace::event::ProbeStop;
 
 pub use self::host::ThisHost;
+use crate::bpf::clock::now_ns;
 use crate::proc::ProcError;
-use crate::snapshot::now_ns;
 
 /// Bytes of one page asked for.
 pub const PAGE_1G_BYTES: u64 = 1 << 30;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, after, bounded, never, select};
-use fragscope_agent::live::{Control, LiveAgent, LiveOptions};
+use fragscope_agent::live::{Control, LiveAgent, LiveOptions, closing_timeout};
 use fragscope_agent::privileges::{Needs, Sandbox};
 use fragscope_agent::{heap, priority, snapshots};
 use fragscope_trace::causes;
@@ -70,6 +70,9 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     let (ready_tx, ready) = bounded(1);
     let (written_tx, written) = bounded(1);
     let frames = agent.frames().clone();
+    let close_timeout = args
+        .close_timeout
+        .unwrap_or_else(|| closing_timeout(agent.header().machine.managed_pages()));
     let control = agent.control();
     let session = (frames, agent.recycler(), control.clone());
     let told = (ready_tx, written_tx);
@@ -80,7 +83,7 @@ pub(crate) fn run(args: RecordArgs) -> Result<ExitCode> {
     let probe = args.probe_1g.then(|| ProbeAtEnd::order(&control)).transpose()?;
     let recording = Recording {
         control,
-        closing: (!args.no_snapshot).then_some(args.close_timeout),
+        closing: (!args.no_snapshot).then_some(close_timeout),
         abandon_time,
         args,
         signals,

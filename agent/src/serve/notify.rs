@@ -7,7 +7,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-use fragscope_agent::snapshot::now_ns;
+use fragscope_agent::bpf::clock::now_ns;
 
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]

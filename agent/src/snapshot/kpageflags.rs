@@ -13,7 +13,8 @@ use fragscope_trace::snapshot::{ChunkTime, PageRun, Snapshot, SnapshotRole, Snap
 
 use super::grow::find_present;
 use super::runs::{self, Block, RunBuilder, State};
-use super::{CHUNK_PAGES, Limits, SnapshotError, chunks, now_ns, spans};
+use super::{CHUNK_PAGES, Limits, SnapshotError, chunks, spans};
+use crate::bpf::clock::now_ns;
 use crate::privileges::held;
 
 const PATH: &str = "/proc/kpageflags";
@@ -45,7 +46,7 @@ pub fn take(
     limits: &Limits,
 ) -> Result<Snapshot, SnapshotError> {
     let file = held::open(PATH).map_err(SnapshotError::KpageFlags)?;
-    let begin_ns = now_ns();
+    let begin_ns = limits.clock.moment();
     let spans = spans(&machine.zones);
     let all_pages = spans.iter().map(|s| s.pages()).sum();
     let mut scan = Scan::new(&machine, free_bits(&file, &spans)?);
@@ -53,7 +54,7 @@ pub fn take(
     let mut buffer = vec![0; CHUNK_PAGES as usize * 8];
     for chunk in spans.iter().flat_map(|span| chunks(*span, CHUNK_PAGES)) {
         limits.between_chunks(scan.pages, all_pages)?;
-        let begin_ns = now_ns();
+        let begin_ns = limits.clock.moment();
         let flags = read_chunk(&file, chunk, &mut buffer)?;
         times.push(ChunkTime { range: chunk, begin_ns, end_ns: now_ns() });
         scan.chunk(chunk, &flags);

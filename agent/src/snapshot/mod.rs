@@ -24,13 +24,13 @@ mod zones;
 
 use std::time::{Duration, Instant};
 
-use fragscope_trace::event::TimeNs;
 use fragscope_trace::machine::Zone;
 use fragscope_trace::page::PfnRange;
 use thiserror::Error;
 
 use self::kernel::{KernelError, ReadError};
 use crate::bpf::calibrate::CalibrateError;
+use crate::bpf::clock::EventClock;
 use crate::btf::BtfError;
 use crate::proc::ProcError;
 
@@ -92,20 +92,22 @@ impl From<ReadError> for SnapshotError {
     }
 }
 
-/// Bounds on the reading of a snapshot.
-#[derive(Clone, Copy, Debug, Default)]
+/// Bounds on the reading of a snapshot, and the clock that tells when each part was read.
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// When to give up.
     pub deadline: Option<Instant>,
     /// Pause after each chunk of [`CHUNK_PAGES`], to leave a large host's CPUs to others.
     pub pause: Duration,
+    /// Of the events beside which the snapshot is to stand.
+    pub clock: EventClock,
 }
 
 impl Limits {
     /// No snapshot may take longer than `time` from now.
     #[must_use]
     pub fn within(time: Duration) -> Limits {
-        Limits { deadline: Instant::now().checked_add(time), pause: Duration::ZERO }
+        Limits { deadline: Instant::now().checked_add(time), ..Limits::default() }
     }
 
     /// Called between chunks.
@@ -118,13 +120,6 @@ impl Limits {
         }
         Ok(())
     }
-}
-
-/// `CLOCK_MONOTONIC`, the clock of all events.
-#[must_use]
-pub fn now_ns() -> TimeNs {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// The frames that any zone spans, ascending; zones that touch or overlap become one.

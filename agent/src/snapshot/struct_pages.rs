@@ -20,8 +20,9 @@ use super::runs::{self, Block, RunBuilder, State};
 use super::scan::{Node, Scan};
 use super::sections::Sections;
 use super::zones::Places;
-use super::{CHUNK_PAGES, Limits, SnapshotError, chunks, now_ns, spans};
+use super::{CHUNK_PAGES, Limits, SnapshotError, chunks, spans};
 use crate::bpf::calibrate::{self, Vmemmap};
+use crate::bpf::clock::{EventClock, now_ns};
 use crate::btf::Btf;
 use crate::machine::read_machine;
 
@@ -97,7 +98,7 @@ impl StructPages {
 
     fn walk(&mut self, role: SnapshotRole, limits: &Limits) -> Result<Walk, SnapshotError> {
         let begun = Instant::now();
-        let begin_ns = now_ns();
+        let begin_ns = limits.clock.moment();
         let mut machine = read_machine()?;
         let spans = spans(&machine.zones);
         let layout = self.layout.clone();
@@ -179,7 +180,7 @@ impl StructPages {
             limits.between_chunks(done_pages, all_pages)?;
             let ram = ram_in(machine, chunk);
             if !ram.is_empty() {
-                self.chunk(chunk, &ram, scan, &mut times)?;
+                self.chunk(chunk, &ram, scan, &limits.clock, &mut times)?;
             }
             done_pages += chunk.pages();
         }
@@ -192,9 +193,10 @@ impl StructPages {
         chunk: PfnRange,
         ram: &[PfnRange],
         scan: &mut Scan<'_>,
+        clock: &EventClock,
         times: &mut Vec<ChunkTime>,
     ) -> Result<(), SnapshotError> {
-        let begin_ns = now_ns();
+        let begin_ns = clock.moment();
         let bytes = (chunk.pages() * self.layout.page.bytes) as usize;
         match self.kernel.read(self.vmemmap.page_address(chunk.start.0), bytes) {
             Ok(words) => {
@@ -212,8 +214,8 @@ impl StructPages {
                 }
                 let half = Pfn((chunk.start.0 / 2 + chunk.end.0 / 2) / PIECE_PAGES * PIECE_PAGES);
                 let middle = half.max(chunk.start.offset(1)).min(chunk.end);
-                self.chunk(PfnRange { start: chunk.start, end: middle }, ram, scan, times)?;
-                self.chunk(PfnRange { start: middle, end: chunk.end }, ram, scan, times)
+                self.chunk(PfnRange { start: chunk.start, end: middle }, ram, scan, clock, times)?;
+                self.chunk(PfnRange { start: middle, end: chunk.end }, ram, scan, clock, times)
             }
             Err(ReadError::Kernel(error)) => Err(error.into()),
         }

@@ -267,7 +267,7 @@ fn a_process_with_another_clock_than_the_kernel_does_not_record() {
 fn events_have_times_of_the_clock_that_is_never_stepped() {
     let Some(_turn) = turn() else { return };
     let (_dir, path) = trace_path();
-    let monotonic = fragscope_agent::snapshot::now_ns;
+    let monotonic = fragscope_agent::bpf::clock::now_ns;
     let before = monotonic();
     let mut command = agent();
     command.args(["record", "--no-snapshot", "-o"]).arg(&path).args(["--", "ls", "/"]);

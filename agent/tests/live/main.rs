@@ -3,6 +3,7 @@
 
 mod access;
 mod budgets;
+mod clock;
 mod common;
 mod context;
 mod cost;

@@ -25,8 +25,6 @@ use crate::record::output::{Target, Written};
 const END_BYTES: u64 = 16 << 10;
 /// A snapshot that was asked for and has not come in this time is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// Time that a closing snapshot may take.
-const CLOSING_MAX: Duration = Duration::from_secs(30);
 
 /// How large a file may become.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +51,7 @@ impl Wish {
         match self {
             Wish::None => {}
             Wish::Snapshot => control.snapshot(),
-            Wish::Stop => control.stop(EndReason::SizeLimit, Some(CLOSING_MAX)),
+            Wish::Stop => control.stop(EndReason::SizeLimit, Some(Duration::MAX)),
         }
     }
 }

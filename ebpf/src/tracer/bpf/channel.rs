@@ -25,7 +25,7 @@ static RING_BUFFERS: ArrayOfMaps<RingBuf<Record, 4096>, 1> = ArrayOfMaps::new();
 pub(super) struct Ring {
     header: *mut Header,
     first_data: u32,
-    cpu: u32,
+    pub(super) cpu: u32,
 }
 
 impl Ring {

@@ -12,11 +12,12 @@ use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
 use core::ffi::c_void;
 use core::ptr::addr_of_mut;
-use fragscope_ebpf::pagemap::{ALLOCATED, ORDER_MASK, OWN};
+use fragscope_ebpf::pagemap::{ALLOCATED, NOBODY, allocated};
 use fragscope_ebpf::side::{BULK_PAGES_MAX, SIDE_BULK_ALLOC, SIDE_MOVED};
 
+use super::clock::now_ns;
 use super::page::{folio_order, is_own, pfn_of, read_word};
-use super::{now_ns, pagemap, side};
+use super::{pagemap, side};
 
 /// Argument `number` of the function; 0 if it has none.
 #[inline(always)]
@@ -36,8 +37,10 @@ pub(crate) fn folio_moved(ctx: FEntryContext) -> i32 {
     let (new, old) = (argument(&ctx, 0), argument(&ctx, 1));
     let (Some(to), Some(from)) = (pfn_of(new), pfn_of(old)) else { return 0 };
     let order = folio_order(old);
-    let own = pagemap::get(from) & (ALLOCATED | OWN) == ALLOCATED | OWN;
-    pagemap::exchange(to, ALLOCATED | order as u8 & ORDER_MASK | if own { OWN } else { 0 });
+    let own = fragscope_ebpf::pagemap::is_own(pagemap::get(from));
+    // The free of the old one, on whatever CPU, has to come after this.
+    pagemap::exchange(from, allocated(order, own, NOBODY));
+    pagemap::exchange(to, allocated(order, own, NOBODY));
     let words = [u64::from(from), u64::from(to), u64::from(order), 0, 0, 0, 0];
     side::emit(SIDE_MOVED, now_ns(), words);
     0
@@ -84,7 +87,7 @@ extern "C" fn one_of_bulk(slot: u32, bulk: *mut Bulk) -> i64 {
     if pagemap::get(pfn) & ALLOCATED != 0 {
         return 0;
     }
-    pagemap::exchange(pfn, ALLOCATED | if bulk.own != 0 { OWN } else { 0 });
+    pagemap::exchange(pfn, allocated(0, bulk.own != 0, NOBODY));
     side::emit(SIDE_BULK_ALLOC, bulk.time, [u64::from(pfn), bulk.gfp, bulk.own, 0, 0, 0, 0]);
     0
 }

@@ -1,6 +1,7 @@
 //! Programs and maps of the tracer object.
 
 mod channel;
+mod clock;
 mod context;
 mod counts;
 mod empty;
@@ -12,15 +13,7 @@ mod side;
 mod taint;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use fragscope_ebpf::LICENCE;
-
-/// Nanoseconds of `CLOCK_MONOTONIC`.
-#[inline(always)]
-fn now_ns() -> u64 {
-    // SAFETY: the helper takes nothing and cannot fail.
-    unsafe { bpf_ktime_get_ns() }
-}
 
 #[inline(always)]
 fn this_cpu() -> u32 {

@@ -10,7 +10,10 @@ use aya_ebpf::macros::{raw_tracepoint, tracepoint};
 use aya_ebpf::programs::tracing::StackIdContext;
 use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use aya_log_ebpf::warn;
-use fragscope_ebpf::pagemap::{ALLOCATED, FREED, OWN, SEEN};
+use fragscope_ebpf::pagemap::{
+    ALLOCATED, FREED, NOBODY, SEEN, UNTOUCHED, allocated, is_allocated_by, is_freed_by,
+    is_own as was_own, order_of, tag,
+};
 use fragscope_ebpf::record::{
     KIND_ALLOC, KIND_FREE, KIND_LRU, KIND_PCPU_DRAIN, KIND_ZONE_LOCKED, NO_PFN, ORDER_MASK, Record,
 };
@@ -18,11 +21,12 @@ use fragscope_ebpf::record::{
 use fragscope_ebpf::side::SIDE_NESTED_FREE;
 
 use super::channel::Ring;
+use super::clock::{self, now_ns};
 use super::settings::{
     ALLOC_AT, FOLIO_ORDER_AT, FREE_AT, OWN_TGID, PAGE_STRUCT_BYTES, PAGE_STRUCT_SHIFT, PG_HEAD,
     VMEMMAP_BASE,
 };
-use super::{context, counts, now_ns, pagemap, side};
+use super::{context, counts, pagemap, side};
 
 /// The pfn of a struct page, `None` if it is outside the array.
 #[inline(always)]
@@ -52,10 +56,10 @@ fn bad_page<C: EbpfContext>(ctx: &C, ring: Ring, page: u64) {
 /// The byte map is kept also while events are only counted: what is recorded afterwards needs it.
 #[inline(always)]
 fn on_alloc<C: StackIdContext>(ctx: &C, ring: Ring, pfn: u32, order: u32, gfp: u32) {
-    let own = is_own();
+    let (own, me) = (is_own(), tag(ring.cpu));
+    let mut before = UNTOUCHED;
     if pfn != NO_PFN {
-        let own_bit = if own { OWN } else { 0 };
-        let before = pagemap::exchange(pfn, ALLOCATED | (order & ORDER_MASK) as u8 | own_bit);
+        before = pagemap::exchange(pfn, allocated(order, own, me));
         if before & ALLOCATED != 0 {
             late_free(pfn, before);
         }
@@ -65,7 +69,7 @@ fn on_alloc<C: StackIdContext>(ctx: &C, ring: Ring, pfn: u32, order: u32, gfp: u
         counts::alloc(pfn, order, gfp);
         return;
     }
-    let time = now_ns();
+    let time = clock::of_block(order, is_freed_by(before, me));
     ring.push(Record::new(KIND_ALLOC, time, own, pfn, order, gfp));
     if pfn != NO_PFN {
         context::on_alloc(ctx, time, pfn, order, gfp);
@@ -77,7 +81,7 @@ fn on_alloc<C: StackIdContext>(ctx: &C, ring: Ring, pfn: u32, order: u32, gfp: u
 /// happens; the price is that the free is told late.
 #[inline(always)]
 fn late_free(pfn: u32, state: u8) {
-    let order = u64::from(state) & u64::from(ORDER_MASK);
+    let order = u64::from(order_of(state));
     let words = [u64::from(pfn), order, u64::from(was_own(state)), 0, 0, 0, 0];
     side::emit(SIDE_NESTED_FREE, now_ns(), words);
 }
@@ -85,19 +89,15 @@ fn late_free(pfn: u32, state: u8) {
 /// A free is the tracer's own if the allocation was, whoever frees.
 #[inline(always)]
 fn on_free(ring: Ring, pfn: u32, order: u32) {
-    let own = was_own(pagemap::exchange(pfn, FREED | SEEN));
+    let me = tag(ring.cpu);
+    let before = pagemap::exchange(pfn, FREED | SEEN | me);
     if ring.is_shedding() {
         ring.count_shed();
         counts::free(pfn, order);
         return;
     }
-    ring.push(Record::new(KIND_FREE, now_ns(), own, pfn, order, 0));
-}
-
-/// Whether the page in this state was allocated by the tracing process.
-#[inline(always)]
-fn was_own(state: u8) -> bool {
-    state & (ALLOCATED | OWN) == ALLOCATED | OWN
+    let time = clock::of_block(order, is_allocated_by(before, me));
+    ring.push(Record::new(KIND_FREE, time, was_own(before), pfn, order, 0));
 }
 
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
@@ -134,7 +134,7 @@ pub(crate) fn page_free(ctx: RawTracePointContext) -> i32 {
 pub(crate) fn page_free_catch(ctx: RawTracePointContext) -> i32 {
     let (page, order): (u64, u32) = (ctx.arg(0), ctx.arg(1));
     let Some(pfn) = pfn_of(page) else { return 0 };
-    let Some(state) = pagemap::try_exchange(pfn, FREED) else { return 0 };
+    let Some(state) = pagemap::try_exchange(pfn, FREED | NOBODY) else { return 0 };
     if state & (ALLOCATED | SEEN) != SEEN {
         let words = [u64::from(pfn), u64::from(order), u64::from(was_own(state)), 0, 0, 0, 0];
         side::emit(SIDE_NESTED_FREE, now_ns(), words);
@@ -154,7 +154,7 @@ pub(crate) fn lru_insertion(ctx: RawTracePointContext) -> i32 {
     ring.count_emitted();
     let order = folio_order(page);
     let time = now_ns();
-    pagemap::exchange(pfn, ALLOCATED | (order & ORDER_MASK) as u8);
+    pagemap::exchange(pfn, allocated(order, false, NOBODY));
     ring.push(Record::new(KIND_LRU, time, false, pfn, order, 0));
     0
 }

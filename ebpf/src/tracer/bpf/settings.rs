@@ -37,6 +37,10 @@ pub(super) static COUNT_REGIONS: Global<u32> = Global::new(0);
 /// Elements of counters for each CPU.
 #[unsafe(no_mangle)]
 pub(super) static COUNT_ELEMENTS: Global<u32> = Global::new(0);
+/// Events for which one reading of the clock serves: at most
+/// [`fragscope_ebpf::clock::BURST_EVENTS`], or 0 to read it for each.
+#[unsafe(no_mangle)]
+pub(super) static BURST: Global<u64> = Global::new(0);
 /// Contexts that one CPU may emit in [`super::context::WINDOW_NS`]; 0 turns them off.
 #[unsafe(no_mangle)]
 pub(super) static CONTEXT_BUDGET: Global<u64> = Global::new(0);

@@ -14,9 +14,10 @@ use fragscope_ebpf::side::{
 };
 
 use super::channel::{NO_WAKEUP, add_one};
+use super::clock::now_ns;
 use super::page::field;
 use super::settings::EXTFRAG_AT;
-use super::{now_ns, this_cpu};
+use super::this_cpu;
 
 #[btf_map]
 static SIDES: RingBuf<SideRecord, SIDE_RING_BYTES> = RingBuf::new();
