@@ -15,7 +15,7 @@ use core::ptr::addr_of_mut;
 use fragscope_ebpf::pagemap::{ALLOCATED, NOBODY, allocated};
 use fragscope_ebpf::side::{BULK_PAGES_MAX, SIDE_BULK_ALLOC, SIDE_MOVED};
 
-use super::clock::now_ns;
+use super::clock::{Asker, now_ns};
 use super::page::{folio_order, is_own, pfn_of, read_word};
 use super::{pagemap, side};
 
@@ -42,7 +42,7 @@ pub(crate) fn folio_moved(ctx: FEntryContext) -> i32 {
     pagemap::exchange(from, allocated(order, own, NOBODY));
     pagemap::exchange(to, allocated(order, own, NOBODY));
     let words = [u64::from(from), u64::from(to), u64::from(order), 0, 0, 0, 0];
-    side::emit(SIDE_MOVED, now_ns(), words);
+    side::emit_now(SIDE_MOVED, words);
     0
 }
 
@@ -69,7 +69,12 @@ pub(crate) fn bulk_allocated(ctx: FExitContext) -> i32 {
         return 0;
     }
     let own = u64::from(is_own());
-    let mut bulk = Bulk { array, time: now_ns(), gfp: argument(&ctx, 0) & 0xffff_ffff, own };
+    let mut bulk = Bulk {
+        array,
+        time: now_ns(Asker::of_side(SIDE_BULK_ALLOC)),
+        gfp: argument(&ctx, 0) & 0xffff_ffff,
+        own,
+    };
     let pages = if filled > BULK_PAGES_MAX { BULK_PAGES_MAX } else { filled };
     // SAFETY: the function takes what it is given here.
     unsafe {

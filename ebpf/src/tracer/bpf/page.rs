@@ -21,7 +21,7 @@ use fragscope_ebpf::record::{
 use fragscope_ebpf::side::SIDE_NESTED_FREE;
 
 use super::channel::Ring;
-use super::clock::{self, now_ns};
+use super::clock::{self, Asker, now_ns};
 use super::settings::{
     ALLOC_AT, FOLIO_ORDER_AT, FREE_AT, OWN_TGID, PAGE_STRUCT_BYTES, PAGE_STRUCT_SHIFT, PG_HEAD,
     VMEMMAP_BASE,
@@ -69,7 +69,7 @@ fn on_alloc<C: StackIdContext>(ctx: &C, ring: Ring, pfn: u32, order: u32, gfp: u
         counts::alloc(pfn, order, gfp);
         return;
     }
-    let time = clock::of_block(order, is_freed_by(before, me));
+    let time = clock::of_block(Asker::of_pages(KIND_ALLOC), order, is_freed_by(before, me));
     ring.push(Record::new(KIND_ALLOC, time, own, pfn, order, gfp));
     if pfn != NO_PFN {
         context::on_alloc(ctx, time, pfn, order, gfp);
@@ -83,7 +83,8 @@ fn on_alloc<C: StackIdContext>(ctx: &C, ring: Ring, pfn: u32, order: u32, gfp: u
 fn late_free(pfn: u32, state: u8) {
     let order = u64::from(order_of(state));
     let words = [u64::from(pfn), order, u64::from(was_own(state)), 0, 0, 0, 0];
-    side::emit(SIDE_NESTED_FREE, now_ns(), words);
+    // The program of allocations is at work.
+    side::emit(SIDE_NESTED_FREE, now_ns(Asker::of_pages(KIND_ALLOC)), words);
 }
 
 /// A free is the tracer's own if the allocation was, whoever frees.
@@ -96,7 +97,7 @@ fn on_free(ring: Ring, pfn: u32, order: u32) {
         counts::free(pfn, order);
         return;
     }
-    let time = clock::of_block(order, is_allocated_by(before, me));
+    let time = clock::of_block(Asker::of_pages(KIND_FREE), order, is_allocated_by(before, me));
     ring.push(Record::new(KIND_FREE, time, was_own(before), pfn, order, 0));
 }
 
@@ -137,7 +138,7 @@ pub(crate) fn page_free_catch(ctx: RawTracePointContext) -> i32 {
     let Some(state) = pagemap::try_exchange(pfn, FREED | NOBODY) else { return 0 };
     if state & (ALLOCATED | SEEN) != SEEN {
         let words = [u64::from(pfn), u64::from(order), u64::from(was_own(state)), 0, 0, 0, 0];
-        side::emit(SIDE_NESTED_FREE, now_ns(), words);
+        side::emit_now(SIDE_NESTED_FREE, words);
     }
     0
 }
@@ -153,7 +154,7 @@ pub(crate) fn lru_insertion(ctx: RawTracePointContext) -> i32 {
     let Some(ring) = Ring::of(KIND_LRU) else { return 0 };
     ring.count_emitted();
     let order = folio_order(page);
-    let time = now_ns();
+    let time = now_ns(Asker::of_pages(KIND_LRU));
     pagemap::exchange(pfn, allocated(order, false, NOBODY));
     ring.push(Record::new(KIND_LRU, time, false, pfn, order, 0));
     0
@@ -197,7 +198,10 @@ fn on_list_move(ctx: &RawTracePointContext, kind: u32) -> i32 {
     }
     ring.count_emitted();
     match pfn_of(page) {
-        Some(pfn) => ring.push(Record::new(kind, now_ns(), false, pfn, order, migratetype)),
+        Some(pfn) => {
+            let time = now_ns(Asker::of_pages(kind));
+            ring.push(Record::new(kind, time, false, pfn, order, migratetype));
+        }
         None => bad_page(ctx, ring, page),
     }
     0

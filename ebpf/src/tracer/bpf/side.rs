@@ -14,7 +14,7 @@ use fragscope_ebpf::side::{
 };
 
 use super::channel::{NO_WAKEUP, add_one};
-use super::clock::now_ns;
+use super::clock::{Asker, now_ns};
 use super::page::field;
 use super::settings::EXTFRAG_AT;
 use super::this_cpu;
@@ -23,6 +23,12 @@ use super::this_cpu;
 static SIDES: RingBuf<SideRecord, SIDE_RING_BYTES> = RingBuf::new();
 #[map]
 static SIDE_COUNTS: Array<u64> = Array::with_max_entries(SIDE_COUNTERS, 0);
+
+/// Delivers a rare event of the program for this kind, or counts it as lost.
+#[inline(always)]
+pub(super) fn emit_now(kind: u32, words: [u64; SIDE_WORDS]) {
+    emit(kind, now_ns(Asker::of_side(kind)), words);
+}
 
 /// Delivers a rare event, or counts it as lost.
 #[inline(always)]
@@ -47,14 +53,14 @@ pub(crate) fn extfrag(ctx: TracePointContext) -> u32 {
     let at = EXTFRAG_AT.load();
     let small = |i: usize| u64::from(field::<u32>(&ctx, at[i]));
     let words = [field(&ctx, at[0]), small(1), small(2), small(3), small(4), small(5), 0];
-    emit(SIDE_EXTFRAG, now_ns(), words);
+    emit_now(SIDE_EXTFRAG, words);
     0
 }
 
 /// Arguments: start, end, first pfn that was not free.
 #[raw_tracepoint(tracepoint = "test_pages_isolated")]
 pub(crate) fn contig_test(ctx: RawTracePointContext) -> i32 {
-    emit(SIDE_CONTIG_TEST, now_ns(), [ctx.arg(0), ctx.arg(1), ctx.arg(2), 0, 0, 0, 0]);
+    emit_now(SIDE_CONTIG_TEST, [ctx.arg(0), ctx.arg(1), ctx.arg(2), 0, 0, 0, 0]);
     0
 }
 
@@ -72,7 +78,7 @@ pub(crate) fn compact_end(ctx: RawTracePointContext) -> i32 {
 /// User space tells which.
 #[inline(always)]
 fn on_compaction(ctx: &RawTracePointContext, kind: u32) -> i32 {
-    emit(kind, now_ns(), [ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3), 0, 0, 0]);
+    emit_now(kind, [ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3), 0, 0, 0]);
     0
 }
 
@@ -97,6 +103,6 @@ pub(crate) fn migrate_pages_7(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn on_migrate(ctx: &RawTracePointContext, reason: u32) -> i32 {
-    emit(SIDE_MIGRATED, now_ns(), [ctx.arg(0), ctx.arg(1), u64::from(reason), 0, 0, 0, 0]);
+    emit_now(SIDE_MIGRATED, [ctx.arg(0), ctx.arg(1), u64::from(reason), 0, 0, 0, 0]);
     0
 }
