@@ -168,18 +168,17 @@ impl Plan {
             remedy: "Linux 6.1 or later on x86-64, with raw tracepoints".to_owned(),
         };
         let times = Capability {
-            name: "exact_times".to_owned(),
+            name: "event_times".to_owned(),
             required: false,
-            available: self.burst == 0,
+            available: true,
             found: match self.burst {
-                0 => "the clock is read for each event".to_owned(),
-                burst => format!("the clock is read once for up to {burst} events of a CPU"),
+                0 => "exact: the clock is read for each event".to_owned(),
+                burst => format!(
+                    "less than a tick early: the clock is read once for up to {burst} events of a CPU"
+                ),
             },
-            lost_without:
-                "an event may be told less than a tick (1 to 10 ms) early, but never out \
-                           of the order of its page or its CPU"
-                    .to_owned(),
-            remedy: "--exact-times, for which each event takes 20 to 60 ns more".to_owned(),
+            lost_without: "events could not be put in order".to_owned(),
+            remedy: String::new(),
         };
         if self.mode.is_full() { vec![calibration, rings, times] } else { vec![calibration] }
     }
