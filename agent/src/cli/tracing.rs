@@ -92,7 +92,7 @@ pub(crate) struct TracerArgs {
     #[arg(long)]
     pub(crate) reentry_catch: bool,
     /// Do not listen to LRU insertions, which is done where programs can't attach to functions: costs a
-    /// quarter less, and what compaction moves stays unseen until it is freed or the next snapshot
+    /// sixth less, and what compaction moves stays unseen until it is freed or the next snapshot
     #[arg(long)]
     pub(crate) no_lru_insertions: bool,
     /// Read the clock for each event, and not once for up to 16 of a CPU: times are exact to the

@@ -11,7 +11,9 @@ pub use counts::{CountedPlace, OrderCount, RegionCount, TypeOrderCount};
 pub use page::{PageEvent, PageEventKind, Tags};
 pub use side::{Budget, LossCause, ProbeStop, RepairSource, SideEvent, SideKind};
 
-/// Nanoseconds of `CLOCK_MONOTONIC` on the traced host.
+/// Nanoseconds of `CLOCK_MONOTONIC` on the traced host. Of a page event that the agent recorded without
+/// `--exact-times` it may be early by less than a tick of the host's kernel (1 to 10 ms), but never so
+/// much that events of one page or one CPU change their order.
 pub type TimeNs = u64;
 
 /// A run of events in delivery order: by time, but for events tagged `LATE`.
