@@ -26,6 +26,31 @@ fn missing_of(effective: u64) -> Vec<&'static str> {
     wanted.into_iter().filter(|(bit, _)| !has(*bit)).map(|(_, name)| name).collect()
 }
 
+/// `kernel.perf_event_paranoid` from which on kernels of some distributions (Debian) let nobody but
+/// `CAP_SYS_ADMIN` open events. Kernels without that rule know nothing above 2.
+const PARANOID: i32 = 3;
+
+/// Why a program may have been refused in spite of [`missing_capabilities`]; empty if nothing is known.
+#[must_use]
+pub fn suspicion() -> String {
+    let level = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    suspicion_of(
+        level.ok().and_then(|level| level.trim().parse().ok()).unwrap_or(0),
+        effective_capabilities(&status).unwrap_or(0),
+    )
+}
+
+fn suspicion_of(paranoid: i32, effective: u64) -> String {
+    if paranoid < PARANOID || effective >> CAP_SYS_ADMIN & 1 == 1 {
+        return String::new();
+    }
+    format!(
+        ". kernel.perf_event_paranoid is {paranoid}, with which kernels of some distributions \
+         (Debian) want CAP_SYS_ADMIN besides: sysctl kernel.perf_event_paranoid=2"
+    )
+}
+
 /// What to do about missing rights.
 #[must_use]
 pub fn remedy() -> String {
@@ -45,6 +70,14 @@ mod tests {
         assert_eq!(missing_of(1 << CAP_SYS_ADMIN), [""; 0]);
         assert_eq!(missing_of(1 << CAP_BPF), ["CAP_PERFMON"]);
         assert_eq!(missing_of(0), ["CAP_BPF", "CAP_PERFMON"]);
+    }
+
+    #[test]
+    fn a_paranoid_kernel_is_suspected_only_without_sys_admin() {
+        assert_eq!(suspicion_of(2, 0), "");
+        assert_eq!(suspicion_of(3, 1 << CAP_SYS_ADMIN), "");
+        let told = suspicion_of(3, 1 << CAP_BPF | 1 << CAP_PERFMON);
+        assert!(told.ends_with("sysctl kernel.perf_event_paranoid=2"), "{told}");
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub enum AttachError {
     #[error("the tracer's programs can't be loaded: {0}")]
     Load(#[from] EbpfError),
     /// A program that tracing needs was refused.
-    #[error("the program {name} was refused: {source}")]
+    #[error("the program {name} was refused: {source}{}", rights::suspicion())]
     Program {
         /// Its name.
         name: &'static str,
