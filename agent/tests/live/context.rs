@@ -78,7 +78,9 @@ fn makers_of_allocations_are_those_that_ftrace_sees() {
     let Some(ftrace) = Ftrace::start() else { return };
     let (_dir, path) = trace_path();
     let mut command = agent();
-    command.args(["record", "--no-snapshot", "--output"]).arg(&path).arg("--").args(LOAD);
+    // By their times the makers are found that ftrace tells of.
+    command.args(["record", "--no-snapshot", "--exact-times", "--output"]).arg(&path);
+    command.arg("--").args(LOAD);
     assert_eq!(command.output().unwrap().status.code(), Some(0));
     let (makers, trace) = (ftrace.makers(), Trace::read(&path));
     let told = makers::told(&trace.sides, |maker| maker.comm == COMM);
