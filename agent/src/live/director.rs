@@ -142,8 +142,6 @@ impl Director {
         match order.unwrap_or_else(gone) {
             Order::Snapshot => self.scan_interval(),
             Order::Stop { reason, closing_within } => {
-                // Nothing hurries a closing snapshot more than any other where much time is given.
-                let closing_within = closing_within.map(|time| time.min(self.snapshot_timeout));
                 let stop = Order::Stop { reason, closing_within };
                 self.state.ending.get_or_insert(stop);
             }
@@ -246,7 +244,7 @@ impl Director {
                 },
                 recv(orders) -> order => {
                     if let Some(Order::Stop { closing_within, .. }) = &order.as_ref().ok() {
-                        let closing = closing_within.unwrap_or_default().min(self.snapshot_timeout);
+                        let closing = closing_within.unwrap_or_default();
                         deadline = deadline.min(Instant::now() + closing);
                     }
                     self.obey_while_sending(order.ok());

@@ -162,6 +162,7 @@ pub struct LiveAgent {
     recycler: Recycler,
     orders: Sender<Order>,
     requests: Sender<Request>,
+    snapshot_timeout: Duration,
     director: JoinHandle<Option<LiveReport>>,
 }
 
@@ -210,6 +211,9 @@ impl LiveAgent {
             count_every: options.count_every,
             scanning_cpu_ns: scanner.as_ref().map(Scanner::cpu_ns).unwrap_or_default(),
         };
+        let snapshot_timeout = options
+            .snapshot_timeout
+            .unwrap_or_else(|| snapshot_timeout(header.machine.managed_pages()));
         let director = Director {
             header: header.clone(),
             frames: frames_tx,
@@ -224,14 +228,12 @@ impl LiveAgent {
             page_map,
             taint_map,
             snapshot_every: options.snapshot_every,
-            snapshot_timeout: options
-                .snapshot_timeout
-                .unwrap_or_else(|| snapshot_timeout(header.machine.managed_pages())),
+            snapshot_timeout,
             state: State::default(),
         };
         spawn("collector", Some(COLLECTOR_NICE), sandbox, move || collector.run())?;
         let director = spawn("director", None, sandbox, move || director.run())?;
-        Ok(LiveAgent { frames, header, recycler, orders, requests, director })
+        Ok(LiveAgent { frames, header, recycler, orders, requests, snapshot_timeout, director })
     }
 
     /// The stream.
@@ -255,7 +257,11 @@ impl LiveAgent {
     /// What the session can be told from other threads.
     #[must_use]
     pub fn control(&self) -> Control {
-        Control { orders: self.orders.clone(), requests: self.requests.clone() }
+        Control {
+            orders: self.orders.clone(),
+            requests: self.requests.clone(),
+            snapshot_timeout: self.snapshot_timeout,
+        }
     }
 
     /// Waits for the end of the session; the consumer must have taken (or dropped) all frames.
@@ -285,9 +291,16 @@ impl LiveAgent {
 pub struct Control {
     orders: Sender<Order>,
     requests: Sender<Request>,
+    snapshot_timeout: Duration,
 }
 
 impl Control {
+    /// What any snapshot of this session may take.
+    #[must_use]
+    pub fn snapshot_timeout(&self) -> Duration {
+        self.snapshot_timeout
+    }
+
     /// Ends the session in order: with `closing_within`, a closing snapshot that may take this
     /// long; then the last events and the end.
     pub fn stop(&self, reason: EndReason, closing_within: Option<Duration>) {

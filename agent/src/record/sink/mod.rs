@@ -51,7 +51,7 @@ impl Wish {
         match self {
             Wish::None => {}
             Wish::Snapshot => control.snapshot(),
-            Wish::Stop => control.stop(EndReason::SizeLimit, Some(Duration::MAX)),
+            Wish::Stop => control.stop(EndReason::SizeLimit, Some(control.snapshot_timeout())),
         }
     }
 }
